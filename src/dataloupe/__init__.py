@@ -1,0 +1,1 @@
+"""Predictive data attribution, verified by retraining."""

@@ -1,0 +1,277 @@
+"""What is predicted: a function of the data weights."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from dataloupe._errors import BadInput, CapabilityError, UnitsError
+from dataloupe._typing import Array, Facts, Ids
+from dataloupe.core._examples import Examples, check_ids
+from dataloupe.core._learner import Removal
+from dataloupe.core._subsets import Subsets
+
+Units: TypeAlias = Literal["output", "relative"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """Where an attribution comes from: method, settings, certificate of the numerics, cost, identity."""
+
+    method: str
+    settings: Facts = dataclasses.field(default_factory=dict)
+    certificate: Facts = dataclasses.field(default_factory=dict)
+    cost: Facts = dataclasses.field(default_factory=dict)
+    removal: Removal = "repack"
+    fraction: float | None = None
+    """The share of the data that the models behind it saw: where it was linearised."""
+    question: str = ""
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Uncertainty:
+    """The standard error of a predicted change, for any removal u in {0, 1}^n and target row j:
+
+        var_j(u) = spread_j |u|^2 + slope_j (scores_j . u)^2 + sum_r spectrum_jr (basis_r . u)^2
+
+    ``spread [m]``: independent error of every score; ``slope [m]``: squared relative error of the scale;
+    ``basis [n, r]`` and ``spectrum [m, r]``: correlated errors (ridge), which may be negative (known better
+    than ``spread`` says).
+    """
+
+    spread: Float[np.ndarray, " m"]
+    slope: Float[np.ndarray, " m"] | None = None
+    basis: Float[np.ndarray, "n r"] | None = None
+    spectrum: Float[np.ndarray, "m r"] | None = None
+
+
+@runtime_checkable
+class Attribution(Protocol):
+    """A cheap function of the data weights that predicts outputs; linear unless it says otherwise.
+
+    A positive score says: *having this example raises the output*.
+    """
+
+    @property
+    def info(self) -> Info: ...
+    @property
+    def units(self) -> Units: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def m(self) -> int: ...
+
+    def predict(self, subsets: Subsets) -> Float[np.ndarray, "k m"]:
+        """The predicted output of models trained on the subsets."""
+        ...
+
+    def effect(
+        self, removals: Sequence[Ids], *, kind: Literal["sum", "group"] = "sum", targets: Ids | None = None
+    ) -> Float[np.ndarray, "k m"]:
+        """The predicted change of the output when each set of rows is removed from the training data."""
+        ...
+
+    def error(self, removals: Sequence[Ids], *, targets: Ids | None = None) -> Float[np.ndarray, "k m"]:
+        """The standard error of :meth:`effect`."""
+        ...
+
+    def rows(self, targets: slice | Ids) -> Float[np.ndarray, "m n"]:
+        """The scores of some target rows."""
+        ...
+
+    def top(self, target: int, k: int, *, sign: Literal["helps", "hurts"] = "helps") -> Int[np.ndarray, " k"]:
+        """The k training rows of the largest (``helps``) or smallest (``hurts``) score, best first."""
+        ...
+
+    def parts(self) -> Sequence["Attribution"]:
+        """The same attribution from single models, for nulls and intervals; empty where there are none."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DenseAttribution:
+    """Scores in a matrix ``[m, n]``, in memory or memory-mapped: f_j(w) = bias_j + scores_j . w.
+
+    ``units`` is "output" when a score is a change of the output itself, "relative" when only ranks mean
+    something (raw TRAK) until :func:`dataloupe.calibrate` gives the scale.
+
+    Raises ``BadInput`` dl-501 (shapes), dl-502 (NaN or infinity in the scores).
+
+    >>> a = DenseAttribution(np.array([[1.0, -2.0, 0.5]]), Info("by hand"))
+    >>> a.top(0, 2).tolist(), a.effect([[1]]).tolist()
+    ([0, 2], [[2.0]])
+    """
+
+    scores: Float[np.ndarray, "m n"]
+    info: Info
+    bias: Float[np.ndarray, " m"] | None = None
+    units: Units = "output"
+    uncertainty: Uncertainty | None = None
+    pieces: "Sequence[DenseAttribution]" = ()
+    train: Examples | None = None
+    targets: Examples | None = None
+    index: Int[np.ndarray, "m 2"] | None = None
+
+    def __post_init__(self) -> None:
+        """Check shapes, and that every score is a number."""
+        if self.scores.ndim != 2 or (self.bias is not None and self.bias.shape != (len(self.scores),)):
+            raise BadInput(
+                "dl-501",
+                asked="scores [m, n] and bias [m]",
+                found=f"{self.scores.shape} and {None if self.bias is None else self.bias.shape}",
+                do="give one row per target",
+            )
+        for start in range(0, self.m, 1024):
+            if not np.isfinite(self.scores[start : start + 1024]).all():
+                raise BadInput(
+                    "dl-502",
+                    asked="scores that are numbers",
+                    found=f"NaN or infinity in target rows {start} to {start + 1023}",
+                    do="look for diverged models or overflow in the gradients",
+                )
+
+    @property
+    def m(self) -> int:
+        """Target rows."""
+        return self.scores.shape[0]
+
+    @property
+    def n(self) -> int:
+        """Training examples."""
+        return self.scores.shape[1]
+
+    def predict(self, subsets: Subsets) -> Float[np.ndarray, "k m"]:
+        """bias + masks @ scores.T, in blocks of subsets."""
+        if subsets.n != self.n:
+            raise BadInput(
+                "dl-503",
+                asked=f"a prediction for subsets of {subsets.n} examples",
+                found=f"an attribution over {self.n}",
+                do="use subsets of the same training data",
+            )
+        found = np.empty((subsets.count, self.m), dtype=np.float32)
+        scores = np.asarray(self.scores, dtype=np.float32).T
+        step = max(1, 32_000_000 // self.n)
+        for start in range(0, subsets.count, step):
+            rows = slice(start, min(start + step, subsets.count))
+            found[rows] = subsets.masks(rows).astype(np.float32) @ scores
+        return found if self.bias is None else found + self.bias.astype(np.float32)
+
+    def effect(
+        self, removals: Sequence[Ids], *, kind: Literal["sum", "group"] = "sum", targets: Ids | None = None
+    ) -> Float[np.ndarray, "k m"]:
+        """Minus the sum of the removed rows' scores."""
+        if kind == "group":
+            raise CapabilityError(
+                "dl-504",
+                asked="the effect of a group as a group",
+                found=f"{self.info.method}, which keeps scores and no features",
+                do='use kind="sum" and verify by retraining (what_if), or a method that keeps its features',
+            )
+        rows = self.scores if targets is None else self.scores[check_ids(targets, self.m, "target rows")]
+        return np.stack(
+            [
+                -np.asarray(rows[:, check_ids(ids, self.n, "rows to remove")], dtype=np.float64).sum(1)
+                for ids in removals
+            ]
+        ).astype(np.float32)
+
+    def error(self, removals: Sequence[Ids], *, targets: Ids | None = None) -> Float[np.ndarray, "k m"]:
+        """The standard error of the predicted change; see :class:`Uncertainty`."""
+        known = self.uncertainty
+        if known is None:
+            raise CapabilityError(
+                "dl-505",
+                asked="the standard error of a prediction",
+                found=f"{self.info.method}, which has none in units of the output",
+                do="calibrate it: dataloupe.calibrate(attribution, outcomes)",
+            )
+        rows = np.arange(self.m) if targets is None else check_ids(targets, self.m, "target rows")
+        found = np.empty((len(removals), len(rows)))
+        for k, ids in enumerate(removals):
+            ids = check_ids(ids, self.n, "rows to remove")
+            variance = known.spread[rows] * len(ids)
+            if known.slope is not None:
+                variance = (
+                    variance
+                    + known.slope[rows] * np.asarray(self.scores[rows][:, ids], dtype=np.float64).sum(1) ** 2
+                )
+            if known.basis is not None and known.spectrum is not None:
+                variance = variance + known.spectrum[rows] @ known.basis[ids].sum(0) ** 2
+            found[k] = np.sqrt(np.maximum(variance, 0.0))
+        return found.astype(np.float32)
+
+    def rows(self, targets: slice | Ids) -> Float[np.ndarray, "m n"]:
+        """The scores of some target rows."""
+        wanted = targets if isinstance(targets, slice) else check_ids(targets, self.m, "target rows")
+        return np.asarray(self.scores[wanted], dtype=np.float32)
+
+    def top(self, target: int, k: int, *, sign: Literal["helps", "hurts"] = "helps") -> Int[np.ndarray, " k"]:
+        """The k training rows of largest (``helps``) or smallest (``hurts``) score, best first, ties by row."""
+        row = self.scores[check_ids([target], self.m, "a target")[0]]
+        if not 0 < k <= self.n:
+            raise BadInput(
+                "dl-506",
+                asked=f"the top {k}",
+                found=f"{self.n} training examples",
+                do=f"ask for 1 to {self.n}",
+            )
+        order = np.argsort(-row if sign == "helps" else row, kind="stable")
+        return order[:k].astype(np.int64)
+
+    def parts(self) -> "Sequence[DenseAttribution]":
+        """The same attribution from single models."""
+        return self.pieces
+
+    def __identity__(self) -> dict[str, Any]:
+        """Found by method, settings and question."""
+        return {"info": self.info}
+
+    # --- at rest ---
+
+    def to_arrays(self) -> tuple[dict[str, Array], Facts]:
+        """(arrays, facts) as a store keeps them; single-model parts and examples stay behind."""
+        known = self.uncertainty
+        arrays = {"scores": np.asarray(self.scores), "bias": self.bias, "index": self.index}
+        if known is not None:
+            arrays |= {f"error_{f.name}": getattr(known, f.name) for f in dataclasses.fields(known)}
+        return {name: a for name, a in arrays.items() if a is not None}, {
+            "info": dataclasses.asdict(self.info),
+            "units": self.units,
+        }
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: dict[str, Array],
+        facts: Facts,
+        *,
+        train: Examples | None = None,
+        targets: Examples | None = None,
+    ) -> "DenseAttribution":
+        """The reverse of :meth:`to_arrays`."""
+        errors = {name[6:]: array for name, array in arrays.items() if name.startswith("error_")}
+        return cls(
+            scores=arrays["scores"],
+            info=Info(**facts["info"]),
+            bias=arrays.get("bias"),
+            units=facts["units"],
+            uncertainty=Uncertainty(**errors) if errors else None,
+            train=train,
+            targets=targets,
+            index=arrays.get("index"),
+        )
+
+
+def needs_units(attribution: Attribution, asked: str) -> None:
+    """Refuse relative units where a change of the output is claimed (dl-507)."""
+    if attribution.units != "output":
+        raise UnitsError(
+            "dl-507",
+            asked=asked,
+            found=f"{attribution.info.method} in relative units: its scale can be off by a factor of 75",
+            do="calibrate it on subsets you do not report: dataloupe.calibrate(attribution, lab.outcomes(...))",
+        )

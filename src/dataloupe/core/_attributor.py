@@ -1,0 +1,109 @@
+"""Methods: from a question to an attribution."""
+
+import abc
+import dataclasses
+import time
+from typing import Any, ClassVar, final
+
+import numpy as np
+
+from dataloupe._errors import CapabilityError
+from dataloupe._identity import NUMERICS, canonical
+from dataloupe.core._attribution import DenseAttribution
+from dataloupe.core._lab import Lab
+from dataloupe.core._learner import Learner, ModelSource, SteppedLearner
+from dataloupe.core._question import Question
+from dataloupe.core._subsets import Subsets
+
+CAPABILITIES = {
+    "train": "a learner with `train` (dataloupe.SGD, dataloupe.SklearnLearner, or your own)",
+    "models": "models whose parameters can be seen (dataloupe.SGD or dataloupe.Checkpoints)",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What a method will ask of a lab, for `plan`: trainings (of a data share) and gradient passes."""
+
+    trainings: int = 0
+    fraction: float = 1.0
+    gradient_passes: int = 0
+    disk_bytes: int = 0
+
+
+class AbstractAttributor(abc.ABC):
+    """A method: frozen hyperparameters, what it requires, and ``compute``. Subclasses are final dataclasses."""
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+
+    @abc.abstractmethod
+    def needs(self, question: Question) -> Needs:
+        """What it will cost, before anything starts."""
+
+    @abc.abstractmethod
+    def compute(self, question: Question, lab: Lab) -> DenseAttribution:
+        """The attribution, asked of the lab. Called by :meth:`attribute` when nothing is remembered."""
+
+    @final
+    def attribute(self, question: Question, lab: Lab) -> DenseAttribution:
+        """The attribution of this question, computed by the lab or remembered from before.
+
+        Raises ``CapabilityError`` dl-205 before any work if the learner lacks what the method requires.
+        """
+        missing = self.requires - capabilities(question)
+        if missing:
+            raise CapabilityError(
+                "dl-205",
+                asked=f"{type(self).__name__} of {type(question.learner).__name__}",
+                found=f"no {' and no '.join(sorted(missing))}",
+                do="it needs " + "; ".join(CAPABILITIES[name] for name in sorted(missing)),
+            )
+        made_by = {"attributor": canonical(self), "question": canonical(question), "numerics": NUMERICS}
+        known = lab.get("attribution", made_by)
+        if known is not None:
+            return DenseAttribution.from_arrays(*known, train=question.train, targets=question.targets)
+        start = time.perf_counter()
+        found = self.compute(question, lab)
+        cost = {**found.info.cost, "seconds": round(time.perf_counter() - start, 2)}
+        info = dataclasses.replace(found.info, cost=cost, question=question.identity)
+        found = dataclasses.replace(
+            found, info=info, train=question.train, targets=question.targets, index=question.index
+        )
+        lab.put("attribution", made_by, *found.to_arrays())
+        return found
+
+    def settings(self) -> dict[str, Any]:
+        """The hyperparameters as JSON."""
+        return {name: value for name, value in canonical(self).items() if name != "kind"}
+
+
+def capabilities(question: Question) -> frozenset[str]:
+    """Which of :data:`CAPABILITIES` the question's learner has."""
+    learner = question.learner
+    found = set()
+    if isinstance(learner, Learner):
+        found.add("train")
+    if isinstance(learner, SteppedLearner | ModelSource):
+        found.add("models")
+    return frozenset(found)
+
+
+def model_subsets(question: Question, count: int, fraction: float, seed: int) -> tuple[Subsets, float | None]:
+    """Which models a gradient method looks at, and the share of the data that they saw (None: nobody knows).
+
+    A model source gives its own models, whatever the fraction asked for.
+
+    Raises ``CapabilityError`` dl-206 if it holds fewer than asked for.
+    """
+    learner = question.learner
+    if not isinstance(learner, ModelSource):
+        return Subsets(n=question.n, count=count, fraction=fraction, seed=seed), fraction
+    held = len(learner.models())
+    if held < count:
+        raise CapabilityError(
+            "dl-206", asked=f"{count} models", found=f"{held} checkpoints", do=f"ask for at most {held}"
+        )
+    known = learner.subsets(question.n)
+    if known is None:
+        return Subsets.full(question.n, count), None
+    return known.first(count), float(np.mean(known.first(count).masks()))

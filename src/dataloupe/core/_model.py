@@ -1,0 +1,48 @@
+"""Models: something that predicts; a torch model also shows its parameters."""
+
+import dataclasses
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from dataloupe._typing import Inputs
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Something that predicts: inputs ``[b, ...]`` in, numbers ``[b, c]`` out."""
+
+    def predict(self, inputs: Inputs) -> Tensor:
+        """The model's raw outputs (logits, probabilities' logs, regression values), ``[b, c]``."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TorchModel:
+    """A torch model as a function of its parameters: ``module`` is structure, the numbers stand beside it.
+
+    ``params`` and ``buffers`` are what ``named_parameters`` and ``named_buffers`` give. ``predict`` is
+    differentiable in them, and runs in evaluation mode.
+    """
+
+    module: nn.Module
+    params: dict[str, Tensor]
+    buffers: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+
+    def predict(self, inputs: Inputs) -> Tensor:
+        """``module(inputs)`` in evaluation mode, with these parameters and buffers."""
+        if self.module.training:
+            self.module.eval()
+        return call_module(self.module, {**self.params, **self.buffers}, inputs)
+
+    def with_params(self, params: dict[str, Tensor]) -> "TorchModel":
+        """The same model with other parameters."""
+        return dataclasses.replace(self, params=params)
+
+
+def call_module(module: nn.Module, tensors: dict[str, Tensor], inputs: Inputs) -> Any:
+    """``module(inputs)`` with its parameters and buffers replaced: a dict becomes keywords, a tuple positions."""
+    if isinstance(inputs, dict):
+        return functional_call(module, tensors, (), inputs)
+    return functional_call(module, tensors, inputs if isinstance(inputs, tuple) else (inputs,))

@@ -1,0 +1,133 @@
+"""What the retrainings did."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from dataloupe._errors import BadInput
+from dataloupe._typing import Facts
+from dataloupe.core._learner import Removal
+from dataloupe.core._subsets import Subsets
+
+OK, DIVERGED = 0, 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outcomes:
+    """What k treatments times r seeds did to m target rows.
+
+    ``values[k, r, m]`` float32; ``status[k, r]`` is 0 (ok) or 1 (diverged: kept and counted, its values NaN);
+    ``subsets`` are the treatments, ``removal`` what leaving an example out meant, ``facts`` provenance.
+
+    Raises ``BadInput`` dl-401 (shapes), dl-402 (NaN in a run that is marked ok).
+
+    >>> outcomes = Outcomes.from_arrays(np.array([[True, False], [False, True]]), np.array([[1.0], [2.0]]))
+    >>> outcomes.mean().tolist()
+    [[1.0], [2.0]]
+    """
+
+    subsets: Subsets
+    values: Float[np.ndarray, "k r m"]
+    status: UInt8[np.ndarray, "k r"]
+    removal: Removal = "repack"
+    facts: Facts = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check shapes, and that what is marked ok is finite."""
+        k, r, _ = self.values.shape
+        if self.status.shape != (k, r) or k != self.subsets.count:
+            raise BadInput(
+                "dl-401",
+                asked=f"outcomes of {self.subsets.count} subsets",
+                found=f"values of shape {self.values.shape}, status of shape {self.status.shape}",
+                do="give values [k, r, m] and status [k, r] with k subsets",
+            )
+        bad = ~np.isfinite(self.values).all(axis=2) & (self.status == OK)
+        if bad.any():
+            k_bad, r_bad = (int(i) for i in np.argwhere(bad)[0])
+            raise BadInput(
+                "dl-402",
+                asked="finite outputs of runs marked ok",
+                found=f"NaN or infinity in subset {k_bad}, seed {r_bad}",
+                do="mark the run as diverged (status 1) or look at why it is not finite",
+            )
+
+    @classmethod
+    def from_arrays(cls, masks: Any, values: Any, *, removal: Removal = "repack") -> "Outcomes":
+        """A user's own truth: masks ``[k, n]`` boolean, values ``[k, m]`` or ``[k, r, m]`` (NaN rows = diverged)."""
+        values = np.asarray(values, dtype=np.float32)
+        values = values[:, None] if values.ndim == 2 else values
+        if values.ndim != 3:
+            raise BadInput(
+                "dl-401", asked="values [k, m] or [k, r, m]", found=f"shape {values.shape}", do="reshape them"
+            )
+        status = (~np.isfinite(values).all(axis=2)).astype(np.uint8)
+        return cls(
+            Subsets.listed(masks),
+            np.where(status[:, :, None] == OK, values, np.float32(np.nan)),
+            status,
+            removal,
+        )
+
+    @property
+    def repeats(self) -> int:
+        """Seeds per subset."""
+        return self.values.shape[1]
+
+    @property
+    def m(self) -> int:
+        """Target rows."""
+        return self.values.shape[2]
+
+    @property
+    def diverged(self) -> int:
+        """How many runs diverged."""
+        return int((self.status != OK).sum())
+
+    def complete(self) -> "Outcomes":
+        """Only the subsets whose every seed is ok. Judges use it, and say how many they left out."""
+        good = (self.status == OK).all(axis=1)
+        if good.all():
+            return self
+        if not good.any():
+            raise BadInput(
+                "dl-403",
+                asked="outcomes to judge or fit",
+                found=f"all {len(good)} subsets have a diverged run",
+                do="lower the learning rate",
+            )
+        kept = np.flatnonzero(good)
+        subsets = Subsets.listed(self.subsets.masks(kept), seed=self.subsets.seed, paired=self.subsets.paired)
+        return dataclasses.replace(self, subsets=subsets, values=self.values[kept], status=self.status[kept])
+
+    def mean(self) -> Float[np.ndarray, "k m"]:
+        """The mean over the seeds that are ok; NaN where none is."""
+        weights = (self.status == OK).astype(np.float32)[:, :, None]
+        total = weights.sum(axis=1)
+        sums = np.where(weights > 0, self.values, 0).sum(axis=1)
+        return np.where(total > 0, sums / np.maximum(total, 1), np.float32(np.nan)).astype(np.float32)
+
+    def split(self, count: int) -> "tuple[Outcomes, Outcomes]":
+        """The first ``count`` subsets and the rest: one part to tune on, one to report."""
+        if not 0 < count < len(self.values):
+            raise BadInput(
+                "dl-404",
+                asked=f"a split at {count}",
+                found=f"{len(self.values)} subsets",
+                do="split inside the range",
+            )
+        return self._rows(slice(0, count)), self._rows(slice(count, None))
+
+    def _rows(self, rows: slice) -> "Outcomes":
+        subsets = Subsets.listed(self.subsets.masks(rows), seed=self.subsets.seed, paired=self.subsets.paired)
+        return dataclasses.replace(self, subsets=subsets, values=self.values[rows], status=self.status[rows])
+
+    def blocks(self, rows: int = 256) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
+        """(masks, mean values) in blocks of subsets, for sums over very many of them."""
+        means = self.mean()
+        for start in range(0, len(means), rows):
+            part = slice(start, min(start + rows, len(means)))
+            yield self.subsets.masks(part), means[part]

@@ -1,0 +1,209 @@
+"""Questions: which learner, trained on what, and which numbers of the model we want to explain."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from dataloupe._errors import BadInput, CapabilityError
+from dataloupe._identity import Stream, canonical, identity
+from dataloupe.core._examples import Examples, Rows
+from dataloupe.core._learner import Learner, ModelSource, SteppedLearner
+from dataloupe.core._model import Model
+
+
+@runtime_checkable
+class Output(Protocol):
+    """One or more numbers of a model on one example.
+
+    ``value`` gives ``[b]`` or ``[b, c]`` (classes, tokens, timesteps are components), differentiable in the
+    model's parameters; ``valid`` says which components exist, ``[b, c]``; ``slope`` is **minus** dLoss/dvalue
+    of the training loss at that value (the Q of TRAK). ``repeats`` keyed random draws are averaged.
+    """
+
+    @property
+    def name(self) -> str:
+        """The word for it in tables and reports."""
+        ...
+
+    @property
+    def repeats(self) -> int:
+        """How many keyed random draws are averaged; 1 for an output without randomness."""
+        ...
+
+    def value(self, model: Model, rows: Rows, draw: Stream | None = None) -> Shaped[Tensor, "b *c"]:
+        """The output on every row."""
+        ...
+
+    def slope(
+        self, model: Model, rows: Rows, values: Tensor, draw: Stream | None = None
+    ) -> Shaped[Tensor, "b *c"]:
+        """Minus the derivative of the training loss by the output, at `values`."""
+        ...
+
+    def valid(self, rows: Rows) -> Bool[Tensor, "b c"]:
+        """Which components of which rows exist."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked: how do the training examples move the output of this learner on these targets?
+
+    A target row is a pair (target example, component of the output); ``index`` lists them, ``m`` counts them.
+    ``train_output`` is used on the training side where the two sides differ (diffusion, transfer).
+
+    Raises ``CapabilityError`` dl-201 (no learner), ``BadInput`` dl-202 (the output does not fit the data).
+
+    >>> from dataloupe import data, learners, outputs
+    >>> train, test = data.digits()
+    >>> question = Question(learners.SklearnLearner.ridge_classifier(), train, test[:5], outputs.margin)
+    >>> question.n, question.m
+    (1437, 5)
+    """
+
+    learner: Learner | ModelSource
+    train: Examples
+    targets: Examples
+    output: Output
+    train_output: Output | None = None
+
+    def __post_init__(self) -> None:
+        """Check the parts against each other before any work."""
+        if not isinstance(self.learner, Learner | ModelSource):
+            raise CapabilityError(
+                "dl-201",
+                asked="a question to a learner",
+                found=f"{type(self.learner).__name__}, which has neither `train` with `removal` nor `models` with `subsets`",
+                do="wrap it: dataloupe.SGD, dataloupe.SklearnLearner, dataloupe.Checkpoints, or write `train(data, weights, *, seed)`",
+            )
+        if not isinstance(self.output, Output):
+            raise CapabilityError(
+                "dl-203",
+                asked="a question about an output",
+                found=f"{self.output!r}",
+                do="use one of dataloupe.outputs, or an object with name, repeats, value, slope and valid",
+            )
+        self.index  # noqa: B018  (computed and checked now)
+
+    @property
+    def n(self) -> int:
+        """How many training examples."""
+        return len(self.train)
+
+    @property
+    def m(self) -> int:
+        """How many target rows."""
+        return len(self.index)
+
+    @property
+    def index(self) -> Int[np.ndarray, "m 2"]:
+        """(target example, component) of every target row."""
+        known = self.__dict__.get("_index")
+        if known is None:
+            parts = [
+                np.argwhere(self.output.valid(rows).cpu().numpy()) + [[start, 0]]
+                for start, rows in self.blocks(self.targets)
+            ]
+            known = np.concatenate(parts).astype(np.int64)
+            if len(known) == 0:
+                raise BadInput(
+                    "dl-202",
+                    asked=f"the output {self.output.name}",
+                    found="no valid component on any target",
+                    do="check the targets' labels",
+                )
+            object.__setattr__(self, "_index", known)
+        return known
+
+    @property
+    def on_train(self) -> Output:
+        """The output on the training side."""
+        return self.train_output or self.output
+
+    def with_train(self, train: Examples) -> "Question":
+        """The same question about edited training data (same rows, other contents)."""
+        if len(train) != self.n:
+            raise BadInput(
+                "dl-204",
+                asked="edited training data",
+                found=f"{len(train)} rows for {self.n}",
+                do="keep the rows; remove through Subsets",
+            )
+        return dataclasses.replace(self, train=train)
+
+    def measure(self, model: Model) -> Float[np.ndarray, " m"]:
+        """The output of one model on every target row."""
+        return flat_values(self, lambda rows: one_value(self.output, model, rows)[None])[0]
+
+    def blocks(self, data: Examples, rows: int = 1024) -> Iterator[tuple[int, Rows]]:
+        """The examples in blocks: (first row, rows)."""
+        for start in range(0, len(data), rows):
+            yield start, data.take(np.arange(start, min(start + rows, len(data))))
+
+    @property
+    def training_identity(self) -> dict[str, Any]:
+        """What decides the models: learner, training data and (for stepped learners) a probe of the untrained model."""
+        known = self.__dict__.get("_training_identity")
+        if known is None:
+            known = {
+                "learner": canonical(self.learner),
+                "train": canonical(self.train),
+                "probe": _probe(self),
+            }
+            object.__setattr__(self, "_training_identity", known)
+        return known
+
+    def __identity__(self) -> dict[str, Any]:
+        """Training, targets and outputs."""
+        return {
+            **self.training_identity,
+            "targets": canonical(self.targets),
+            "output": canonical(self.output),
+            "train_output": canonical(self.train_output),
+        }
+
+    @property
+    def identity(self) -> str:
+        """The short hash of all that decides an answer."""
+        return identity(self)
+
+
+def one_value(output: Output, model: Model, rows: Rows) -> Tensor:
+    """The output on rows, ``[b, c]``, its keyed draws averaged, without gradients."""
+    with torch.no_grad():
+        draws = [Stream.root(0)("draw", i) for i in range(output.repeats)] if output.repeats > 1 else [None]
+        values = torch.stack([output.value(model, rows, draw).float() for draw in draws]).mean(0)
+    return values.reshape(len(values), -1)
+
+
+def flat_values(question: Question, values: Callable[[Rows], Tensor]) -> Float[np.ndarray, "k m"]:
+    """Values ``[k, b, c]`` of k models, block by block of targets, as one row of target rows per model."""
+    found = []
+    for _, rows in question.blocks(question.targets):
+        valid = question.output.valid(rows)
+        block = values(rows)
+        if block.shape[1:] != valid.shape:
+            raise BadInput(
+                "dl-202",
+                asked=f"the output {question.output.name}",
+                found=f"values of shape {tuple(block.shape[1:])} for components of shape {tuple(valid.shape)}",
+                do="make the output's `valid` tell the components that `value` gives (is the number of classes right?)",
+            )
+        found.append(block[:, valid].float().cpu().numpy())
+    return np.concatenate(found, axis=1)
+
+
+def _probe(question: Question) -> list[float] | None:
+    learner = question.learner
+    if not isinstance(learner, SteppedLearner):
+        return None
+    rows = question.train.take(np.arange(min(2, question.n)))
+    with torch.no_grad():
+        output = learner.model(learner.init(seed=0)).predict(rows.inputs).double().flatten()[:20]
+    scale = float(output.abs().max()) or 1.0
+    return [round(float(v) / scale, 3) + 0.0 for v in output] + [float(f"{scale:.2e}")]
