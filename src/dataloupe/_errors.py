@@ -9,16 +9,16 @@
     ├── StoreError        (OSError)     the folder: unknown layout, damaged unit, other settings, disk full
     └── TrainingError     (RuntimeError) a training that could not be done at all
 
-Each carries a code whose page is ``docs/errors.md#<code>``; a test holds the two lists against each other.
+Each carries a code with a section in ``docs/errors/``; a test holds the two lists against each other.
 """
 
 
 class DataloupeError(Exception):
     """What was asked, what was found, what to do.
 
-    >>> raise BadInput("dl-101", asked="target 900", found="360 targets", do="name a target below 360")
+    >>> raise BadInput("dl-109", asked="target 900", found="360 targets", do="name a target below 360")
     Traceback (most recent call last):
-    dataloupe._errors.BadInput: [dl-101] asked: target 900; found: 360 targets; do: name a target below 360
+    dataloupe._errors.BadInput: [dl-109] asked: target 900; found: 360 targets; do: name a target below 360
     """
 
     def __init__(self, code: str, *, asked: str, found: str, do: str) -> None:

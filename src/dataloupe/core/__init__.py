@@ -28,6 +28,7 @@ from dataloupe.core._learner import Learner as Learner
 from dataloupe.core._learner import ModelSource as ModelSource
 from dataloupe.core._learner import Removal as Removal
 from dataloupe.core._learner import Slot as Slot
+from dataloupe.core._learner import StackedLearner as StackedLearner
 from dataloupe.core._learner import State as State
 from dataloupe.core._learner import SteppedLearner as SteppedLearner
 from dataloupe.core._learner import make_batch as make_batch

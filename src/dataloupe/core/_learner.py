@@ -85,6 +85,15 @@ class SteppedLearner(Learner, Protocol):
 
 
 @runtime_checkable
+class StackedLearner(SteppedLearner, Protocol):
+    """A stepped learner with a faster step for many models: the same answer as ``vmap(step)``, sooner."""
+
+    def steps(self, states: State, batches: Batch) -> State:
+        """``step`` for M models, every tensor with a leading axis M. The states given are used up."""
+        ...
+
+
+@runtime_checkable
 class ModelSource(Protocol):
     """Models that were trained elsewhere: they can be read, not made."""
 

@@ -1,1 +1,15 @@
-"""engine."""
+"""How models are trained and differentiated: interchangeable back ends, one answer."""
+
+from dataloupe.engine._choose import Choice as Choice
+from dataloupe.engine._choose import choose as choose
+from dataloupe.engine._choose import rates as rates
+from dataloupe.engine._choose import threads as threads
+from dataloupe.engine._gradients import embeddings as embeddings
+from dataloupe.engine._gradients import features as features
+from dataloupe.engine._gradients import per_example as per_example
+from dataloupe.engine._train import Backend as Backend
+from dataloupe.engine._train import Unit as Unit
+from dataloupe.engine._train import Work as Work
+from dataloupe.engine._train import measure_stack as measure_stack
+from dataloupe.engine._train import run_unit as run_unit
+from dataloupe.engine._train import train_stack as train_stack

@@ -1,1 +1,6 @@
-"""kernels."""
+"""Inner loops. Each has a plain reference of the same name in ``_reference``, and a parity test."""
+
+from dataloupe.kernels._bucket_sum import bucket_sum as bucket_sum
+from dataloupe.kernels._bucket_sum import bucket_sum_reference as bucket_sum_reference
+from dataloupe.kernels._ranks import dense_ranks as dense_ranks
+from dataloupe.kernels._ranks import rank_correlations as rank_correlations

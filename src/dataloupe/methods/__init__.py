@@ -1,1 +1,8 @@
-"""methods."""
+"""Methods: from a question to an attribution."""
+
+from dataloupe.methods._baselines import FeatureSimilarity as FeatureSimilarity
+from dataloupe.methods._baselines import GradientSimilarity as GradientSimilarity
+from dataloupe.methods._baselines import RandomScores as RandomScores
+from dataloupe.methods._calibrate import calibrate as calibrate
+from dataloupe.methods._datamodel import Datamodel as Datamodel
+from dataloupe.methods._trak import TRAK as TRAK

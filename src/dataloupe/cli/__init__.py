@@ -1,0 +1,3 @@
+"""The command line: one file a verb."""
+
+from dataloupe.cli._main import main as main

@@ -1,0 +1,132 @@
+"""What every verb is: settings from the command line, and a run that says things and gives facts."""
+
+import abc
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from dataloupe._errors import BadInput
+from dataloupe.core import Question
+from dataloupe.lab import Lab
+from dataloupe.run import load_module
+
+Text = Annotated[str, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
+Folder = Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
+Number = Annotated[int, tyro.conf.arg(metavar="N")]
+MaybeNumber = Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")]
+MaybeShare = Annotated[float | None, tyro.conf.arg(metavar="X", help_behavior_hint="")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a verb found: facts for ``--json``, and whether a judged claim failed (exit code 1)."""
+
+    facts: dict[str, Any]
+    failed: bool = False
+
+
+class Out:
+    """Where a verb speaks: to people on stdout, or (``--json``) one object on stdout and nothing else there."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.console = Console(quiet=as_json, highlight=False)
+        self.pictures = self.console.is_terminal and not as_json
+
+    def say(self, *things: Any) -> None:
+        """A line, a table or a picture for people."""
+        self.console.print(*things)
+
+    @contextmanager
+    def step(self, doing: str) -> Iterator[None]:
+        """A stretch of work: its name before, its name with the time it took after."""
+        start = time.perf_counter()
+        yield
+        self.say(f"[green]✓[/] {doing} [dim]{time.perf_counter() - start:.1f} s[/]")
+
+    def give(self, facts: dict[str, Any]) -> None:
+        """The JSON object, if it was asked for."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(facts, ensure_ascii=False) + "\n")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verb(abc.ABC):
+    """A verb of the command line: its fields are its arguments, its docstring is its help."""
+
+    json: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
+    """print one JSON object on stdout and nothing else there"""
+
+    @abc.abstractmethod
+    def run(self, out: Out) -> Result:
+        """Do it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asking(Verb):
+    """A verb that computes: it takes a question and a lab."""
+
+    question: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.py:NAME")]
+    """the question: a Python file and the name it has there"""
+    lab: Folder
+    """the folder that remembers everything; it resumes by itself"""
+    workers: MaybeNumber = None
+    """how many processes train at once (default: one per core)"""
+
+    def open(self) -> tuple[Question, Lab]:
+        """The question and the lab."""
+        return load_question(self.question), Lab(self.lab, workers=self.workers)
+
+
+def load_question(where: str) -> Question:
+    """The question of ``file.py:name``.
+
+    Raises ``BadInput`` dl-980 (no such file), dl-981 (the file cannot be run), dl-982 (no question of that name).
+    """
+    file, _, name = where.partition(":")
+    path, name = Path(file), name or "question"
+    if path.suffix != ".py" or not path.is_file():
+        raise BadInput(
+            "dl-980",
+            asked=f"the question {where}",
+            found=f"no Python file {path}",
+            do="write FILE.py:NAME, a file that defines the question under that name",
+        )
+    try:
+        module = load_module(path)
+    except Exception as error:
+        line = _line_in(error, path)
+        raise BadInput(
+            "dl-981",
+            asked=f"the question {where}",
+            found=f"{type(error).__name__} in {path}{line}: {error}",
+            do=f"make `python {path}` run",
+        ) from error
+    question = getattr(module, name, None)
+    if not isinstance(question, Question):
+        known = [key for key, value in vars(module).items() if isinstance(value, Question)]
+        raise BadInput(
+            "dl-982",
+            asked=f"the question {name} of {path}",
+            found=f"questions {', '.join(known)}" if known else "no question at all",
+            do=f"write {path}:{known[0]}" if known else f"add `{name} = dataloupe.Question(...)` to it",
+        )
+    return question
+
+
+def _line_in(error: Exception, path: Path) -> str:
+    """The line of the file where an error came from, in words."""
+    trace, line = error.__traceback__, ""
+    while trace is not None:
+        if Path(trace.tb_frame.f_code.co_filename) == path.resolve():
+            line = f", line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return line

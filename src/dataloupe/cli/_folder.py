@@ -1,0 +1,138 @@
+"""What a lab remembers for verbs that only read: attributions, judged outcomes, what-ifs, and how examples look."""
+
+import numpy as np
+import torch
+
+from dataloupe._errors import BadInput
+from dataloupe._typing import Array, Facts
+from dataloupe.apps import WhatIf
+from dataloupe.core import DenseAttribution, Examples, Outcomes, Question, Subsets
+from dataloupe.lab import Lab
+
+BASELINES = ("random", "gradient similarity", "feature similarity")
+"""Methods that a judge holds others against."""
+
+
+def is_baseline(attribution: DenseAttribution) -> bool:
+    """Whether it is here as a control."""
+    return attribution.info.method.lower().startswith(BASELINES)
+
+
+def keep_looks(lab: Lab, question: Question) -> None:
+    """Remember how the examples look and what they are labelled, for ``show`` and ``report``."""
+    for side, data in (("train", question.train), ("targets", question.targets)):
+        arrays: dict[str, Array] = {} if data.labels is None else {"labels": data.labels.numpy()}
+        facts: Facts = {"rows": len(data), "names": None if data.names is None else list(data.names)}
+        if data.images is not None:
+            arrays["images"] = np.asarray(data.images)
+        else:
+            facts["texts"] = [data.show(i).text or "" for i in range(len(data))]
+        lab.put("examples", {"question": question.identity, "side": side}, arrays, facts)
+
+
+def _looks(lab: Lab, question: str, side: str) -> Examples | None:
+    """Examples that can be shown (their inputs stayed behind)."""
+    known = lab.get("examples", {"question": question, "side": side})
+    if known is None:
+        return None
+    arrays, facts = known
+    labels = arrays.get("labels")
+    return Examples(
+        torch.zeros(facts["rows"], 1),
+        None if labels is None else torch.from_numpy(labels),
+        images=arrays.get("images"),
+        texts=facts.get("texts"),
+        names=facts["names"],
+    )
+
+
+def attributions(lab: Lab, question: Question | None = None, only: str = "") -> list[DenseAttribution]:
+    """The attributions in a lab (of one question; of methods whose name begins with `only`).
+
+    Raises ``BadInput`` dl-984 if there is none.
+    """
+    found = []
+    seen = set()
+    for facts, load in lab.entries("attribution"):
+        asked, method = facts["info"]["question"], facts["info"]["method"]
+        seen.add(method)
+        if question is not None and asked != question.identity:
+            continue
+        if not _slug(method).startswith(_slug(only)):
+            continue
+        looks = {side: _looks(lab, asked, side) for side in ("train", "targets")}
+        found.append(DenseAttribution.from_arrays(load(), facts, **looks))
+    if not found:
+        raise BadInput(
+            "dl-984",
+            asked=f"the attributions in {lab.where}" + (f" by {only}" if only else ""),
+            found=f"{', '.join(sorted(seen))}, of other questions or methods" if seen else "none",
+            do="make one: dataloupe attribute FILE.py:NAME --with trak --lab FOLDER",
+        )
+    return sorted(found, key=lambda a: (is_baseline(a), a.info.method))
+
+
+def one(found: list[DenseAttribution]) -> DenseAttribution:
+    """The only attribution that is no baseline (dl-985 if there are several, or baselines alone)."""
+    methods = [attribution for attribution in found if not is_baseline(attribution)]
+    if len(methods) == 1:
+        return methods[0]
+    if not methods and len(found) == 1:
+        return found[0]
+    raise BadInput(
+        "dl-985",
+        asked="the attribution to use",
+        found=f"several: {', '.join(attribution.info.method for attribution in found)}",
+        do=f"say which: --only {_slug((methods or found)[0].info.method)}",
+    )
+
+
+def _slug(method: str) -> str:
+    return method.lower().replace(",", "").replace(" ", "-")
+
+
+def keep_outcomes(lab: Lab, question: Question, outcomes: Outcomes) -> None:
+    """Remember outcomes that attributions were judged on."""
+    subsets = outcomes.subsets
+    arrays = {
+        "values": outcomes.values,
+        "status": outcomes.status,
+        "bits": np.packbits(subsets.masks(), axis=1),
+    }
+    facts = {"n": subsets.n, "removal": outcomes.removal, "question": question.identity}
+    made_by = {"question": question.identity, "subsets": subsets.recipe, "shape": list(outcomes.values.shape)}
+    lab.put("judged", made_by, arrays, facts)
+
+
+def judged_outcomes(lab: Lab, question: str) -> list[Outcomes]:
+    """The outcomes that attributions of this question (by its hash) were judged on."""
+    found = []
+    for facts, load in lab.entries("judged"):
+        if facts["question"] == question:
+            arrays = load()
+            masks = np.unpackbits(arrays["bits"], axis=1, count=facts["n"]).astype(bool)
+            found.append(
+                Outcomes(Subsets.listed(masks), arrays["values"], arrays["status"], facts["removal"])
+            )
+    return found
+
+
+def keep_what_if(lab: Lab, question: Question, answer: WhatIf) -> None:
+    """Remember the answer to a what-if."""
+    facts = {**answer.to_json(), "question": question.identity}
+    lab.put("what-if", facts, {}, facts)
+
+
+def what_ifs(lab: Lab, question: str) -> list[WhatIf]:
+    """The what-ifs of this question (by its hash)."""
+    return [_what_if(facts) for facts, _ in lab.entries("what-if") if facts["question"] == question]
+
+
+def _what_if(facts: Facts) -> WhatIf:
+    values = {name: value for name, value in facts.items() if name != "question"}
+    for name in ("predicted_interval", "verified_interval", "notes"):
+        values[name] = None if values[name] is None else tuple(values[name])
+    values["removed"] = np.asarray(values["removed"], dtype=np.int64)
+    if values["differences"] is not None:
+        values["differences"] = np.asarray(values["differences"])
+    return WhatIf(**values)

@@ -1,0 +1,69 @@
+"""Words in, exit code out: 0 done, 1 a judged claim failed, 2 bad use, 130 interrupted."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from dataloupe._errors import DataloupeError
+from dataloupe.cli._attribute import Attribute
+from dataloupe.cli._base import Out, Verb
+from dataloupe.cli._demo import Demo
+from dataloupe.cli._doctor import Doctor
+from dataloupe.cli._judge import Judge
+from dataloupe.cli._plan import Plan
+from dataloupe.cli._report import Report
+from dataloupe.cli._show import Show
+from dataloupe.cli._what_if import WhatIf
+
+DONE, CLAIM_FAILED, BAD_USE, INTERRUPTED = 0, 1, 2, 130
+
+Verbs = (
+    Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Attribute, tyro.conf.subcommand("attribute")]
+    | Annotated[Judge, tyro.conf.subcommand("judge")]
+    | Annotated[WhatIf, tyro.conf.subcommand("what-if")]
+    | Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Plan, tyro.conf.subcommand("plan")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+)
+"""A new verb is one file and one line here."""
+ABOUT = "Ask a training run a what-if question about its data: predicted, then verified by retraining."
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.SuppressFixed)
+    verb = tyro.cli(Verbs, prog="dataloupe", description=ABOUT, args=words, config=config)  # type: ignore[call-overload]
+    sys.exit(carry_out(verb))
+
+
+def carry_out(verb: Verb) -> int:
+    """The exit code of a verb; errors become a message on stderr and, under ``--json``, an object on stdout."""
+    out = Out(as_json=verb.json)
+    try:
+        result = verb.run(out)
+    except DataloupeError as error:
+        complain("asked", error.asked, "found", error.found, "do", error.do, code=error.code)
+        parts = {"code": error.code, "asked": error.asked, "found": error.found, "do": error.do}
+        out.give({"error": parts})
+        return BAD_USE
+    except KeyboardInterrupt:
+        complain("stopped", "every finished unit is kept; the same command goes on from there")
+        out.give({"error": {"code": "interrupted"}})
+        return INTERRUPTED
+    out.give(result.facts)
+    return CLAIM_FAILED if result.failed else DONE
+
+
+def complain(*words: str, code: str = "") -> None:
+    """Pairs of a word and a sentence, on stderr."""
+    console = Console(stderr=True, highlight=False)
+    if code:
+        console.print(f"[bold red]error[/] [dim]{code}[/]")
+    for word, sentence in zip(words[::2], words[1::2], strict=True):
+        console.print(f"[bold]{word:>7}[/]  ", end="")
+        console.print(sentence, markup=False, soft_wrap=True)

@@ -1,0 +1,147 @@
+"""``show``: what is in a lab, and who helps and hurts a target, in the terminal."""
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+from rich.console import Group
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text as Line
+
+from dataloupe._typing import Array
+from dataloupe.cli._attribute import facts_of
+from dataloupe.cli._base import Folder, MaybeNumber, Number, Out, Result, Text, Verb
+from dataloupe.cli._folder import attributions, one
+from dataloupe.core import DenseAttribution, Examples
+from dataloupe.lab import Lab
+
+PIXELS = 14
+"""A picture in the terminal is at most so wide."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Show(Verb):
+    """Show what a lab holds; with a target, the examples that help and hurt it most.
+
+    dataloupe show runs/fashion --target 7 --top 8
+    """
+
+    lab: Annotated[Folder, tyro.conf.Positional]
+    """the folder"""
+    target: MaybeNumber = None
+    """the target row"""
+    top: Number = 5
+    """how many examples of each kind"""
+    only: Text = ""
+    """the attribution whose method's name begins so"""
+
+    def run(self, out: Out) -> Result:
+        """Read, never write."""
+        found = attributions(Lab(self.lab), only=self.only)
+        if self.target is None:
+            out.say(contents(found))
+            out.say(f"  one target: [bold]dataloupe show {self.lab} --target 0[/]")
+            return Result({"attributions": [facts_of(attribution) for attribution in found]})
+        attribution = one(found)
+        out.say(*top_tables(attribution, self.target, self.top, pictures=out.pictures))
+        return Result({"target": self.target, **top_facts(attribution, self.target, self.top)})
+
+
+def contents(found: list[DenseAttribution]) -> Table:
+    """The attributions of a lab."""
+    table = Table(box=None, title="Attributions", title_justify="left")
+    for column in ("method", "targets x examples", "units", "models saw", "seconds"):
+        table.add_column(column, justify="left" if column in ("method", "units") else "right")
+    for attribution in found:
+        info = attribution.info
+        table.add_row(
+            f"[bold]{info.method}[/]",
+            f"{attribution.m:,} x {attribution.n:,}",
+            attribution.units,
+            "?" if info.fraction is None else f"{info.fraction:.0%}",
+            f"{info.cost.get('seconds', 0):.1f}",
+        )
+    return table
+
+
+def top_facts(attribution: DenseAttribution, target: int, k: int) -> dict[str, Any]:
+    """Who helps and hurts, as JSON."""
+    scores = attribution.rows([target])[0]
+    facts: dict[str, Any] = {"method": attribution.info.method, "units": attribution.units}
+    for sign in ("helps", "hurts"):
+        rows = attribution.top(target, k, sign=sign)  # type: ignore[arg-type]
+        facts[sign] = [
+            {"row": int(row), "score": float(scores[row]), "label": _label(attribution.train, int(row))}
+            for row in rows
+        ]
+    return facts
+
+
+def top_tables(attribution: DenseAttribution, target: int, k: int, *, pictures: bool) -> list[Any]:
+    """The target, then its helping and hurting examples side by side."""
+    units = "" if attribution.units == "output" else ", relative units"
+    example = int(attribution.index[target, 0]) if attribution.index is not None else target
+    head = Line(f"target {target}", style="bold") + Line(f"  {_label(attribution.targets, example)}")
+    picture = _picture(attribution.targets, example) if pictures else None
+    sides = Table.grid(padding=(0, 6))
+    sides.add_row(
+        _side(attribution, target, k, "helps", pictures), _side(attribution, target, k, "hurts", pictures)
+    )
+    words = Line(
+        f"{attribution.info.method}{units}. helps: having it raises the output; hurts: lowers it", "dim"
+    )
+    return [Group(*[part for part in (head, picture, sides, words) if part is not None])]
+
+
+def _side(
+    attribution: DenseAttribution, target: int, k: int, sign: Literal["helps", "hurts"], pictures: bool
+) -> Table:
+    colour = "cyan" if sign == "helps" else "dark_orange"
+    scores = attribution.rows([target])[0]
+    data = attribution.train
+    table = Table(box=None, header_style=f"bold {colour}", padding=(0, 2, 0, 0))
+    shown = pictures and data is not None and data.images is not None
+    for column in (sign, "label", "score", *([""] if shown else [])):
+        table.add_column(column, justify="right" if column == "score" else "left", vertical="middle")
+    for row in attribution.top(target, k, sign=sign).tolist():
+        cells: list[Any] = [str(row), _label(data, row), f"{scores[row]:+.3g}"]
+        table.add_row(*cells, *([_picture(data, row)] if shown else []))
+    return table
+
+
+def _label(data: Examples | None, row: int) -> str:
+    if data is None:
+        return ""
+    card = data.show(row)
+    text = f"  {card.text[:60]}" if card.text else ""
+    return f"{card.title}{text}"
+
+
+def _picture(data: Examples | None, row: int) -> Line | None:
+    """An image in half blocks: two pixels a character."""
+    image = data.show(row).image if data is not None else None
+    if image is None:
+        return None
+    pixels = _small(image)
+    lines = []
+    for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
+        line = Line()
+        for above, below in zip(upper.tolist(), lower.tolist(), strict=True):
+            line.append("▀", Style(color=_colour(above), bgcolor=_colour(below)))
+        lines.append(line)
+    return Line("\n").join(lines)
+
+
+def _small(image: Array) -> Array:
+    """At most PIXELS wide and an even number of rows, ``[h, w, 3]``, by averaging blocks."""
+    rgb = image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
+    step = max(1, -(-rgb.shape[1] // PIXELS))
+    h, w = rgb.shape[0] // (2 * step) * 2 * step, rgb.shape[1] // step * step
+    blocks = rgb[:h, :w].reshape(h // step, step, w // step, step, 3)
+    return blocks.mean(axis=(1, 3)).astype(np.uint8)
+
+
+def _colour(pixel: list[int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*pixel)

@@ -1,0 +1,82 @@
+"""``what-if``: what would this prediction be without those examples? Predicted, then verified by retraining."""
+
+import dataclasses
+from typing import Annotated
+
+import tyro
+
+from dataloupe._errors import BadInput
+from dataloupe._typing import Ids
+from dataloupe.apps import what_if
+from dataloupe.cli._base import Asking, MaybeNumber, Number, Out, Result, Text
+from dataloupe.cli._folder import attributions, keep_looks, keep_what_if, one
+from dataloupe.core import DenseAttribution, Subsets
+from dataloupe.methods import calibrate
+
+COLOURS = {"agree": "green", "disagree": "red", "undecided": "yellow", "unverified": "dim"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WhatIf(Asking):
+    """Predict how a target changes when examples are removed, and verify it by retraining.
+
+    dataloupe what-if fashion.py:question --lab runs/fashion --target 7 --remove-top 50 --verify 8
+
+    Ends with 1 if the retrainings disagree.
+    """
+
+    target: Number
+    """the target row"""
+    remove: Annotated[tuple[int, ...], tyro.conf.arg(metavar="ROW ...")] = ()
+    """the training rows to take away"""
+    remove_top: MaybeNumber = None
+    """or: so many rows that help this target most"""
+    verify: Number = 8
+    """how many pairs of retrainings check the prediction (0: none)"""
+    calibration: Number = 40
+    """on how many subsets relative scores get the output's units"""
+    only: Text = ""
+    """use the attribution whose method's name begins so"""
+    seed: Number = 0
+    """of the pairs of retrainings"""
+
+    def run(self, out: Out) -> Result:
+        """Calibrate if need be, predict, retrain in pairs, compare."""
+        question, lab = self.open()
+        self._check()
+        attribution = one(attributions(lab, question, self.only))
+        keep_looks(lab, question)
+        if attribution.units != "output":
+            with out.step(f"the scale of {attribution.info.method}, from {self.calibration} subsets"):
+                subsets = Subsets(n=question.n, count=self.calibration, seed=2)
+                attribution = calibrate(attribution, lab.outcomes(question, subsets))
+        with out.step(f"{self.verify} pairs of retrainings, with and without the examples"):
+            answer = what_if(
+                question,
+                lab,
+                attribution,
+                target=self.target,
+                remove=self._rows(attribution),
+                verify=self.verify,
+                seed=self.seed,
+            )
+        keep_what_if(lab, question, answer)
+        out.say(f"  target {self.target} without {len(answer.removed)} of {question.n:,} examples")
+        out.say(f"  [bold {COLOURS[answer.verdict]}]{str(answer).replace('[', chr(92) + '[')}[/]")
+        for note in answer.notes:
+            out.say(f"  [yellow]note[/] {note}")
+        return Result(answer.to_json(), failed=answer.verdict == "disagree")
+
+    def _check(self) -> None:
+        if bool(self.remove) == (self.remove_top is not None):
+            raise BadInput(
+                "dl-986",
+                asked="which examples to remove",
+                found="both --remove and --remove-top"
+                if self.remove
+                else "neither --remove nor --remove-top",
+                do="give one: --remove 3 14 15, or --remove-top 50",
+            )
+
+    def _rows(self, attribution: DenseAttribution) -> Ids:
+        return self.remove or attribution.top(self.target, self.remove_top or 0)

@@ -1,0 +1,236 @@
+"""Training of many models: one after the other, or stacked in one program."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from dataloupe._errors import CapabilityError, TrainingError
+from dataloupe._typing import Array
+from dataloupe.core import (
+    DIVERGED,
+    OK,
+    Batch,
+    Examples,
+    Learner,
+    Model,
+    Question,
+    Slot,
+    StackedLearner,
+    State,
+    SteppedLearner,
+    Subsets,
+    flat_values,
+    one_value,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Backend:
+    """How models are trained; recorded before the first unit, since it decides bits.
+
+    ``loop`` trains one model after the other, ``stacked`` ``group`` of them in one program, ``processes``
+    does one or the other (``inner``) in one process of ``threads`` threads per core. ``unit`` is how many models
+    one file holds.
+    """
+
+    kind: Literal["loop", "stacked", "processes"]
+    inner: Literal["loop", "stacked"]
+    group: int = 1
+    threads: int = 1
+    unit: int = 1
+
+
+class Work(NamedTuple):
+    """What a worker needs to know to train any unit."""
+
+    question: Question
+    subsets: Subsets
+    repeats: int
+    backend: Backend
+    keep: bool
+
+
+class Unit(NamedTuple):
+    """What one unit of trainings gave: models ``start`` to ``stop`` in the order (subset, seed)."""
+
+    values: Float[np.ndarray, "models m"]
+    status: UInt8[np.ndarray, " models"]
+    tensors: dict[str, Array]
+
+
+def run_unit(work: Work, span: tuple[int, int]) -> Unit:
+    """Train and measure the models ``span``: number ``i`` is subset ``i // repeats``, seed ``i % repeats``."""
+    question, subsets, repeats = work.question, work.subsets, work.repeats
+    places = [divmod(i, repeats) for i in range(*span)]
+    masks = subsets.masks([k for k, _ in places])
+    seeds = [subsets.train_seed(k, r) for k, r in places]
+    values = np.empty((len(places), question.m), dtype=np.float32)
+    kept: list[dict[str, Array]] = []
+    for start, stop, models, measured in _stacks(question, masks, seeds, work.backend):
+        values[start:stop] = measured
+        if work.keep:
+            kept.extend(model_tensors(model) for model in models)
+    healthy = np.isfinite(values).all(axis=1)
+    values[~healthy] = np.nan
+    tensors = {name: np.stack([one[name] for one in kept]) for name in kept[0]} if kept else {}
+    return Unit(values, np.where(healthy, OK, DIVERGED).astype(np.uint8), tensors)
+
+
+def model_tensors(model: Model) -> dict[str, Array]:
+    """Parameters and buffers of a torch model, by name."""
+    params, buffers = getattr(model, "params", None), getattr(model, "buffers", None)
+    if params is None or buffers is None:
+        raise CapabilityError(
+            "dl-221",
+            asked="to keep the models",
+            found=f"a {type(model).__name__}, whose parameters cannot be seen",
+            do="use a torch learner, or a method that only retrains",
+        )
+    return {name: tensor.detach().cpu().numpy() for name, tensor in {**params, **buffers}.items()}
+
+
+def _stacks(
+    question: Question, masks: Bool[np.ndarray, "k n"], seeds: Sequence[int], backend: Backend
+) -> Iterator[tuple[int, int, list[Model], Array]]:
+    """(first, last, models, values) of every stack of the unit, in order."""
+    learner, data = question.learner, question.train
+    if not isinstance(learner, Learner):
+        raise CapabilityError(
+            "dl-207",
+            asked="retrainings",
+            found=f"{type(learner).__name__}, which holds finished models",
+            do="give a learner with `train`",
+        )
+    stacked = isinstance(learner, SteppedLearner) and backend.inner == "stacked"
+    same_size = isinstance(learner, SteppedLearner) and learner.couples_rows
+    for start, stop in stacks_of(masks, backend.group if stacked else 1, same_size):
+        weights = torch.from_numpy(masks[start:stop].astype(np.float32))
+        if isinstance(learner, StackedLearner) or (stacked and isinstance(learner, SteppedLearner)):
+            states = train_stack(learner, data, weights, seeds[start:stop])
+            models = [learner.model(pick(states, i)) for i in range(stop - start)]
+            values = measure_stack(question, learner, states)
+        else:
+            models = [learner.train(data, weights[0], seed=seeds[start])]
+            values = question.measure(models[0])[None]
+        yield start, stop, models, values
+
+
+def stacks_of(masks: Bool[np.ndarray, "k n"], group: int, same_size: bool) -> Iterator[tuple[int, int]]:
+    """Runs of at most `group` models; of one subset size if the rows of a batch feel each other."""
+    sizes = masks.sum(axis=1)
+    start = 0
+    for stop in range(1, len(masks) + 1):
+        full = stop - start == group
+        if stop == len(masks) or full or (same_size and sizes[stop] != sizes[start]):
+            yield start, stop
+            start = stop
+
+
+def train_stack(
+    learner: SteppedLearner,
+    data: Examples,
+    weights: Float[Tensor, "M n"],
+    seeds: Sequence[int],
+    *,
+    steps: int | None = None,
+) -> State:
+    """M trainings in lock step (or their first ``steps``); a model whose schedule ends first waits aside."""
+    step = learner.steps if isinstance(learner, StackedLearner) else _vmapped(learner)
+    states = tree_map(lambda *tensors: torch.stack(tensors), *[learner.init(seed=seed) for seed in seeds])
+    schedules = [
+        itertools.islice(learner.batches(w, seed=seed), steps) for w, seed in zip(weights, seeds, strict=True)
+    ]
+    running = list(range(len(seeds)))
+    finished: dict[int, State] = {}
+    generator = torch.random.default_generator.get_state()
+    first = True
+    while running:
+        slots = [next(schedules[i], None) for i in running]
+        if None in slots:
+            done = {i for i, slot in zip(running, slots, strict=True) if slot is None}
+            finished |= {i: tree_map(torch.clone, pick(states, running.index(i))) for i in done}
+            staying = [place for place, i in enumerate(running) if i not in done]
+            running = [i for i in running if i not in done]
+            if not running:
+                break
+            states = tree_map(lambda tensor, kept=staying: tensor[kept], states)
+            slots = [slot for slot in slots if slot is not None]
+        states = step(
+            states, stack_batch(data, weights[running], [s for s in slots if s is not None], learner.removal)
+        )
+        if first and not torch.equal(generator, torch.random.default_generator.get_state()):
+            raise CapabilityError(
+                "dl-222",
+                asked="a training that is the same each time",
+                found="a step that draws from torch's global generator (dropout as a function?)",
+                do="take the randomness out of forward, or use SGD(augment=...)",
+            )
+        first = False
+    return tree_map(lambda *tensors: torch.stack(tensors), *[finished[i] for i in range(len(seeds))])
+
+
+def stack_batch(data: Examples, weights: Float[Tensor, "M n"], slots: Sequence[Slot], removal: str) -> Batch:
+    """The batches of M models in one; shorter ones are filled up with "no example" (id -1, weight 0)."""
+    width = max(len(slot.ids) for slot in slots)
+    padded = [
+        s.ids if len(s.ids) == width else np.pad(s.ids, (0, width - len(s.ids)), constant_values=-1)
+        for s in slots
+    ]
+    ids = torch.from_numpy(np.stack(padded))
+    kept = weights.gather(1, ids.clamp(min=0))
+    missing = (ids < 0) | (kept == 0)
+    if bool(missing.any()):
+        kept, ids = kept.masked_fill(missing, 0.0), ids.masked_fill(missing, -1)
+        total = (
+            (ids >= 0).sum(1).float()
+            if removal == "repack"
+            else torch.tensor([float(len(s.ids)) for s in slots])
+        )
+    else:
+        total = torch.full((len(slots),), float(width))
+    return Batch(
+        ids=ids,
+        data=data.take(ids),
+        weights=kept,
+        total=total.clamp(min=1.0),
+        epoch=torch.tensor([slot.epoch for slot in slots]),
+        progress=torch.tensor([slot.progress for slot in slots], dtype=torch.float32),
+    )
+
+
+def measure_stack(question: Question, learner: SteppedLearner, states: State) -> Float[np.ndarray, "M m"]:
+    """The question's output of every model of a stack."""
+    if len(states.seed) == 1:
+        return question.measure(learner.model(pick(states, 0)))[None]
+    return flat_values(
+        question,
+        lambda rows: torch.vmap(lambda state: one_value(question.output, learner.model(state), rows))(states),
+    )
+
+
+def pick(states: State, i: int) -> State:
+    """Model i of a stack."""
+    return tree_map(lambda tensor: tensor[i], states)
+
+
+def _vmapped(learner: SteppedLearner) -> Any:
+    def step(states: State, batches: Batch) -> State:
+        dims = tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, batches)
+        try:
+            return torch.vmap(learner.step, in_dims=(0, dims))(states, batches)
+        except RuntimeError as error:
+            raise TrainingError(
+                "dl-223",
+                asked="a stacked step of " + type(learner).__name__,
+                found=str(error).splitlines()[0],
+                do='make `step` fit for torch.vmap, or train with Lab(backend="loop")',
+            ) from error
+
+    return step

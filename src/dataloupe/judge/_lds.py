@@ -1,0 +1,173 @@
+"""LDS: does the attribution rank the retrainings as they came out?"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from dataloupe._errors import BadInput
+from dataloupe._identity import canonical
+from dataloupe._typing import Array, Facts
+from dataloupe.core import Attribution, Outcomes
+from dataloupe.judge._bootstrap import Bootstrap, Interval, as_json, span
+from dataloupe.judge._ceiling import Ceiling, measure_ceiling
+from dataloupe.judge._spearman import judgeable, predictions, removal_note
+from dataloupe.kernels import dense_ranks, rank_correlations
+
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """The LDS of an attribution that should do worse, on the same resamples."""
+
+    value: float
+    interval: Interval
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LDS:
+    """The linear datamodelling score of one attribution, with what is needed to read it.
+
+    ``value`` and ``interval``; ``per_target [m]``; ``ceiling`` is what a perfect attribution would score on
+    outcomes this noisy and ``disattenuated = value / ceiling`` (both None with one seed per subset);
+    ``reliability`` the rank correlation of two seeds; ``controls`` by name; how many ``subsets``, ``repeats``
+    (seeds per subset) and ``targets`` it rests on, and how many subsets were ``left_out`` for a diverged run.
+    """
+
+    method: str
+    value: float
+    interval: Interval
+    per_target: Float[np.ndarray, " m"]
+    ceiling: float | None
+    ceiling_interval: Interval | None
+    reliability: float | None
+    disattenuated: float | None
+    controls: dict[str, Control]
+    subsets: int
+    repeats: int
+    targets: int
+    left_out: int = 0
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        share = ""
+        if self.disattenuated is not None:
+            share = f", {self.disattenuated:.2f} of the ceiling {self.ceiling:.2f}"
+        basis = f"{self.targets} targets x {self.subsets} subsets x {self.repeats} seeds"
+        return f"LDS {self.value:.2f} {span(self.interval)}{share}; {basis}"
+
+    def to_json(self) -> Facts:
+        """Numbers, lists and strings."""
+        return as_json(self)
+
+
+def lds(
+    attribution: Attribution,
+    outcomes: Outcomes,
+    *,
+    controls: Mapping[str, Attribution] | Sequence[Attribution] = (),
+    resamples: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+) -> LDS:
+    """The linear datamodelling score: the rank correlation of predicted and measured outputs.
+
+        LDS = mean over targets j of Spearman_k(predict(subset_k)_j, mean over seeds of outcome_kj)
+
+    The interval is a two-way percentile bootstrap: subsets and targets are drawn again together. The ceiling
+    comes from the repeats (:func:`ceiling`), on the same resamples, as do the ``controls`` (a mapping by name,
+    or a sequence named by method). A target whose predictions or outcomes are constant counts as 0, and a
+    subset with a diverged run is left out; the notes and ``left_out`` say how many.
+
+    Raises ``BadInput`` dl-901 (other n or m), dl-902 (fewer than 4 subsets), dl-903 (NaN predicted), dl-904
+    (settings), dl-906 (two controls of one name).
+
+    >>> from dataloupe.core import DenseAttribution, Info
+    >>> masks = ~np.eye(5, dtype=bool)
+    >>> scores = np.array([[3.0, 1.0, 4.0, 1.5, 9.0]])
+    >>> print(lds(DenseAttribution(scores, Info("exact")), Outcomes.from_arrays(masks, masks @ scores.T)))
+    LDS 1.00 [1.00, 1.00]; 1 targets x 5 subsets x 1 seeds
+
+    Source: Park et al. 2023, *TRAK*, definition 2.3; research/frontier.md 4.
+    """
+    named = _named(controls)
+    judged = judgeable(outcomes)
+    kept = judged.outcomes
+    every = [predictions(one, kept) for one in (attribution, *named.values())]
+    plan = Bootstrap.draw(kept.subsets.count, kept.m, resamples=resamples, seed=seed, level=level)
+    measured = kept.mean()
+    per_target, *of_controls = _correlations(every, measured, plan)
+    value, interval = _summary(per_target, plan)
+    top = measure_ceiling(kept, plan) if kept.repeats > 1 else None
+    return LDS(
+        method=attribution.info.method,
+        value=value,
+        interval=interval,
+        per_target=per_target[0],
+        ceiling=None if top is None else top.value,
+        ceiling_interval=None if top is None else top.interval,
+        reliability=None if top is None else top.reliability,
+        disattenuated=value / top.value if top is not None and top.value > 0 else None,
+        controls={
+            name: Control(*_summary(found, plan)) for name, found in zip(named, of_controls, strict=True)
+        },
+        subsets=kept.subsets.count,
+        repeats=kept.repeats,
+        targets=kept.m,
+        left_out=judged.left_out,
+        notes=(
+            *_reading_notes(top, every[0], measured),
+            *removal_note(attribution, kept),
+            *_overlap_note(attribution, outcomes),
+        ),
+    )
+
+
+def _named(controls: Mapping[str, Attribution] | Sequence[Attribution]) -> dict[str, Attribution]:
+    if isinstance(controls, Mapping):
+        return dict(controls)
+    named = {control.info.method: control for control in controls}
+    if len(named) < len(controls):
+        raise BadInput(
+            "dl-906",
+            asked=f"{len(controls)} controls",
+            found=f"names given twice: {', '.join(control.info.method for control in controls)}",
+            do="give a dict from name to attribution",
+        )
+    return named
+
+
+def _correlations(every: list[Array], measured: Array, plan: Bootstrap) -> list[Array]:
+    """The rank correlations ``[b, m]`` of each prediction with what was measured, in every resample."""
+    truth = dense_ranks(measured)
+    return [rank_correlations(dense_ranks(predicted), truth, plan.subsets) for predicted in every]
+
+
+def _summary(correlations: Float[np.ndarray, "b m"], plan: Bootstrap) -> tuple[float, Interval]:
+    means = plan.over_targets(correlations)
+    return float(means[0]), plan.interval(means)
+
+
+def _reading_notes(top: Ceiling | None, predicted: Array, measured: Array) -> tuple[str, ...]:
+    notes = []
+    if top is None:
+        notes.append("no ceiling: one seed per subset; measure with repeats=2 to know what noise allows")
+    elif top.value <= 0:
+        notes.append("the ceiling is 0: two seeds do not agree, so nothing could predict these outcomes")
+    constant = int(((np.ptp(predicted, axis=0) == 0) | (np.ptp(measured, axis=0) == 0)).sum())
+    if constant:
+        notes.append(
+            f"{constant} of {measured.shape[1]} targets have constant predictions or outcomes and count as 0"
+        )
+    return tuple(notes)
+
+
+def _overlap_note(attribution: Attribution, outcomes: Outcomes) -> tuple[str, ...]:
+    """A sentence where the attribution says that it was fitted on the recipe it is judged on."""
+    fitted = attribution.info.settings.get("subsets")
+    if not isinstance(fitted, dict):
+        return ()
+    recipe = canonical(outcomes.subsets.recipe)
+    if any(fitted.get(name) != part for name, part in recipe.items()):
+        return ()
+    return (f"{attribution.info.method} was fitted on subsets it is judged on: use subsets of another seed",)

@@ -1,0 +1,386 @@
+"""The lab: engine, store, runner and progress in one; a folder (or URL) that resumes by itself."""
+
+import dataclasses
+import functools
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from dataloupe._errors import BadInput, CapabilityError, StoreError
+from dataloupe._identity import NUMERICS, canonical, identity
+from dataloupe._typing import Array, Facts
+from dataloupe.core import (
+    Embeddings,
+    Features,
+    Learner,
+    Model,
+    ModelSource,
+    Outcomes,
+    Question,
+    Runner,
+    Sketch,
+    State,
+    SteppedLearner,
+    Subsets,
+)
+from dataloupe.engine import Backend, Unit, Work, choose, embeddings, features, run_unit, threads
+from dataloupe.run import Processes, Progress, Serial, why_not_sendable
+from dataloupe.store import open_store
+
+BackendName = Literal["auto", "loop", "stacked", "processes"]
+_GROUP = 32
+
+
+class Lab:
+    """Trains, measures and remembers, in a folder that resumes by itself.
+
+    ``where`` is a folder or any fsspec URL. ``backend="auto"`` times a few steps of each back end and records
+    the fastest before the first unit; a rerun goes on with what was recorded, so an interrupted run ends with
+    the same files, bit for bit. ``workers`` are the processes that train at once (default: one per core);
+    ``runner`` carries the units elsewhere; ``keep_models`` keeps every model that outcomes are measured on.
+
+    Raises ``StoreError`` dl-225 if the folder was made by another torch, device or processor kind.
+
+    >>> import tempfile
+    >>> from dataloupe import data, learners, outputs
+    >>> train, test = data.digits()
+    >>> question = Question(learners.SklearnLearner.ridge_classifier(), train, test[:2], outputs.margin)
+    >>> lab = Lab(tempfile.mkdtemp(), backend="loop", progress=False)
+    >>> lab.outcomes(question, Subsets(n=question.n, count=3)).values.shape
+    (3, 1, 2)
+    """
+
+    def __init__(
+        self,
+        where: str | Path,
+        *,
+        backend: BackendName | Backend = "auto",
+        workers: int | None = None,
+        runner: Runner | None = None,
+        keep_models: bool = False,
+        progress: bool = True,
+    ) -> None:
+        if not isinstance(backend, Backend) and backend not in ("auto", "loop", "stacked", "processes"):
+            raise BadInput(
+                "dl-226",
+                asked=f"the back end {backend!r}",
+                found="none of that name",
+                do="use auto, loop, stacked or processes",
+            )
+        self.where = where
+        self.store = open_store(where)
+        self._backend = backend
+        self._workers = workers if workers is not None else Processes().workers
+        self._runner = runner
+        self._keep = keep_models
+        self._progress = progress
+        self._recent: tuple[str, Sequence[Model]] = ("", [])
+
+    # --- what methods ask for ---
+
+    def outcomes(self, question: Question, subsets: Subsets, *, repeats: int = 1) -> Outcomes:
+        """What training on every subset, with ``repeats`` seeds each, does to the question's outputs.
+
+        Units that are there are read and checked, the others trained. Raises ``CapabilityError`` dl-207 if the
+        learner only holds finished models, ``BadInput`` dl-227 if the subsets are of other data.
+        """
+        learner = question.learner
+        if not isinstance(learner, Learner):
+            raise CapabilityError(
+                "dl-207",
+                asked="retrainings",
+                found=f"{type(learner).__name__}, which holds finished models",
+                do="give a learner with `train`",
+            )
+        job = self._job("outcomes", question, subsets, repeats)
+        values = np.empty((subsets.count * repeats, question.m), dtype=np.float32)
+        status = np.empty(subsets.count * repeats, dtype=np.uint8)
+        for start, stop, arrays in self._units(job, keep=self._keep):
+            values[start:stop], status[start:stop] = arrays["values"], arrays["status"]
+        shape = (subsets.count, repeats)
+        return Outcomes(subsets, values.reshape(*shape, -1), status.reshape(shape), learner.removal)
+
+    def models(self, question: Question, subsets: Subsets) -> Sequence[Model]:
+        """One model a subset, trained or read; a model source gives its own.
+
+        Raises ``CapabilityError`` dl-221 for a learner whose models' parameters cannot be seen.
+        """
+        learner = question.learner
+        if isinstance(learner, ModelSource):
+            return learner.models()[: subsets.count]
+        if not isinstance(learner, SteppedLearner):
+            raise CapabilityError(
+                "dl-221",
+                asked="models that can be kept",
+                found=f"{type(learner).__name__}, which shows no state",
+                do="use dataloupe.SGD or dataloupe.Checkpoints, or a method that only retrains (Datamodel)",
+            )
+        found: list[Model] = []
+        for start, stop, arrays in self._units(self._job("models", question, subsets, 1), keep=True):
+            found.extend(_rebuilt(learner, arrays, i) for i in range(stop - start))
+        return found
+
+    def features(self, question: Question, subsets: Subsets, k: int, sketch: Sketch) -> Features:
+        """Sketched gradients at model k of the subsets."""
+        return features(question, self._model(question, subsets, k), sketch)
+
+    def embeddings(self, question: Question, subsets: Subsets, k: int) -> Embeddings:
+        """Inputs of the last layer at model k of the subsets."""
+        return embeddings(question, self._model(question, subsets, k))
+
+    # --- what is remembered ---
+
+    def put(self, kind: str, made_by: Any, arrays: dict[str, Array], facts: Facts) -> None:
+        """Remember arrays under what made them (the same again changes nothing)."""
+        folder = f"{kind}-{identity(made_by)}"
+        if self.store.read_facts(folder, "about") is None:
+            self.store.write(folder, "result", arrays, {})
+            self.store.write_facts(folder, "about", {"facts": facts, "made_by": canonical(made_by)})
+
+    def get(self, kind: str, made_by: Any) -> tuple[dict[str, Array], Facts] | None:
+        """What was remembered under it, or None."""
+        folder = f"{kind}-{identity(made_by)}"
+        about = self.store.read_facts(folder, "about")
+        return None if about is None else (self._result(folder), about["facts"])
+
+    def entries(self, kind: str) -> list[tuple[Facts, Callable[[], dict[str, Array]]]]:
+        """All that is remembered of a kind: its facts, and a function that reads its arrays."""
+        found: list[tuple[Facts, Callable[[], dict[str, Array]]]] = []
+        for folder in self.store.folders():
+            about = self.store.read_facts(folder, "about") if folder.startswith(f"{kind}-") else None
+            if about is not None:
+                found.append((about["facts"], functools.partial(self._result, folder)))
+        return found
+
+    def _result(self, folder: str) -> dict[str, Array]:
+        unit = self.store.read(folder, "result")
+        if unit is None:
+            raise StoreError(
+                "dl-228",
+                asked=f"the arrays of {folder}",
+                found="its facts without its unit",
+                do=f"remove the folder {folder}: the rerun makes it again",
+            )
+        return unit[0]
+
+    # --- how it gets done ---
+
+    def _job(self, kind: str, question: Question, subsets: Subsets, repeats: int) -> "_Job":
+        if subsets.n != question.n:
+            raise BadInput(
+                "dl-227",
+                asked=f"trainings on subsets of {subsets.n} examples",
+                found=f"training data of {question.n}",
+                do=f"make the subsets with n={question.n}",
+            )
+        if repeats < 1:
+            raise BadInput(
+                "dl-227",
+                asked=f"{repeats} seeds per subset",
+                found="a number below 1",
+                do="ask for at least one",
+            )
+        by = question.training_identity if kind == "models" else canonical(question)
+        made_by = {"question": by, "subsets": subsets.recipe, "repeats": repeats, "numerics": NUMERICS}
+        return _Job(f"{kind}-{identity(made_by)}", made_by, question, subsets, repeats)
+
+    def _units(self, job: "_Job", *, keep: bool) -> Iterator[tuple[int, int, dict[str, Array]]]:
+        """(first model, last, arrays) of every unit in order, the missing ones trained first."""
+        there = self._there(job.folder)
+        if not there:
+            self._say_nearest(job)
+        backend = self._decided(job)
+        total = job.subsets.count * job.repeats
+        spans = [(start, min(start + backend.unit, total)) for start in range(0, total, backend.unit)]
+        missing = [span for span in spans if there.get(span[0], 0) < span[1]]
+        if missing:
+            self._train(job, backend, missing, keep)
+            there = self._there(job.folder)
+        for start, stop in spans:
+            name = _unit_name(start, there[start])
+            unit = self.store.read(job.folder, name)
+            digest = job.subsets.digest(_treatments(start, there[start], job.repeats))
+            if unit is None or unit[1].get("masks") != digest:
+                raise StoreError(
+                    "dl-229",
+                    asked=f"the unit {job.folder}/{name}",
+                    found="masks other than those its recipe makes" if unit else "no such file any more",
+                    do=f"remove {job.folder}/units/{name}.safetensors: the rerun makes it again",
+                )
+            yield start, stop, {key: array[: stop - start] for key, array in unit[0].items()}
+
+    def _train(self, job: "_Job", backend: Backend, missing: list[tuple[int, int]], keep: bool) -> None:
+        work = Work(job.question, job.subsets, job.repeats, backend, keep)
+        models = keep and job.folder.startswith("models-")
+        total = job.subsets.count * job.repeats
+        todo = sum(stop - start for start, stop in missing)
+        progress = Progress if self._progress else Progress.silent
+        began, written = time.perf_counter(), 0.0
+        with (
+            threads(backend.threads),
+            progress(
+                total,
+                done=total - todo,
+                file=lambda facts: self.store.write_facts(job.folder, "progress", facts),
+            ) as bar,
+        ):
+            for place, unit in self._carrier(backend).map(run_unit, work, missing):
+                before = time.perf_counter()
+                self._publish(job, missing[place], unit, models=models, keep=keep)
+                written += time.perf_counter() - before
+                bar.advance(missing[place][1] - missing[place][0])
+        times = self.store.read_facts(job.folder, "times") or {"runs": []}
+        seconds = {"models": todo, "seconds": time.perf_counter() - began, "writing": written}
+        self.store.write_facts(job.folder, "times", {"runs": [*times["runs"], seconds]})
+
+    def _publish(self, job: "_Job", span: tuple[int, int], unit: Unit, *, models: bool, keep: bool) -> None:
+        name = _unit_name(*span)
+        facts = {"masks": job.subsets.digest(_treatments(*span, job.repeats)), "models": list(span)}
+        if keep and not models:
+            other = self._job("models", job.question, job.subsets, 1) if job.repeats == 1 else None
+            if other is not None and name not in self.store.units(other.folder):
+                self._record(other, self._decided(job))
+                self.store.write(other.folder, name, {**unit.tensors, "status": unit.status}, facts)
+        arrays = (
+            {**unit.tensors, "status": unit.status}
+            if models
+            else {"values": unit.values, "status": unit.status}
+        )
+        self.store.write(job.folder, name, arrays, facts)
+
+    def _carrier(self, backend: Backend) -> Runner:
+        if self._runner is not None:
+            return self._runner
+        return Processes(self._workers, backend.threads) if backend.kind == "processes" else Serial()
+
+    def _decided(self, job: "_Job") -> Backend:
+        """The back end on record, or a choice that is put on record before the first unit."""
+        known = self.store.read_facts(job.folder, "backend")
+        if known is None:
+            backend = self._choice(job)
+            self._record(job, backend)
+            return backend
+        here = environment()
+        differing = [
+            f"{name}: {known['environment'].get(name)} there, {here[name]} here"
+            for name in here
+            if known["environment"].get(name) != here[name]
+        ]
+        if differing:
+            raise StoreError(
+                "dl-225",
+                asked=f"to go on in {job.folder}",
+                found="units made elsewhere: " + "; ".join(differing),
+                do="go on where it was made, or start a new folder: mixed units would not be one experiment",
+            )
+        return Backend(**known["backend"])
+
+    def _record(self, job: "_Job", backend: Backend) -> None:
+        if self.store.read_facts(job.folder, "backend") is None:
+            self.store.write_facts(job.folder, "made_by", job.made_by)
+            self.store.write_facts(
+                job.folder, "backend", {"backend": dataclasses.asdict(backend), "environment": environment()}
+            )
+
+    def _choice(self, job: "_Job") -> Backend:
+        if isinstance(self._backend, Backend):
+            return self._backend
+        stacked = self._backend != "loop" and isinstance(job.question.learner, SteppedLearner)
+        group = _GROUP if stacked else 1
+        inner: Literal["loop", "stacked"] = "stacked" if stacked else "loop"
+        if self._backend == "processes":
+            return Backend("processes", inner, group, 1, unit=group)
+        if self._backend != "auto":
+            return Backend(self._backend, inner, group, torch.get_num_threads(), unit=group)
+        total = job.subsets.count * job.repeats
+        return choose(job.question, job.subsets, total, self._workers, why_not_sendable).backend
+
+    def _there(self, folder: str) -> dict[int, int]:
+        """First model to last model of every unit on disk (the longest of those that begin alike)."""
+        found: dict[int, int] = {}
+        for name in self.store.units(folder):
+            start, stop = (int(number) for number in name.split("-"))
+            found[start] = max(stop, found.get(start, 0))
+        return found
+
+    def _say_nearest(self, job: "_Job") -> None:
+        """Other settings simply miss; the nearest key's differences are shown."""
+        if not self._progress:
+            return
+        kind = job.folder.split("-")[0]
+        known = [
+            self.store.read_facts(f, "made_by") for f in self.store.folders() if f.startswith(f"{kind}-")
+        ]
+        apart = [differences(job.made_by, other) for other in known if other is not None]
+        if apart:
+            nearest = min(apart, key=len)
+            _say(
+                f"{kind}: new settings; the nearest in this folder differ in {len(nearest)}: "
+                + "; ".join(nearest[:4])
+            )
+
+    def _model(self, question: Question, subsets: Subsets, k: int) -> Model:
+        if isinstance(question.learner, ModelSource):
+            return question.learner.models()[k]
+        key = identity([question.training_identity, subsets])
+        if self._recent[0] != key:
+            self._recent = key, self.models(question, subsets)
+        return self._recent[1][k]
+
+
+class _Job(NamedTuple):
+    """Trainings of one recipe, and the folder that what made them names."""
+
+    folder: str
+    made_by: Facts
+    question: Question
+    subsets: Subsets
+    repeats: int
+
+
+def environment() -> dict[str, str]:
+    """What decides bits besides the back end."""
+    return {
+        "torch": str(torch.__version__),
+        "device": "cpu",
+        "processor": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def differences(here: Any, there: Any, path: str = "") -> list[str]:
+    """Where two canonical JSON values differ, as ``path: there -> here``."""
+    if isinstance(here, dict) and isinstance(there, dict):
+        names = sorted(here.keys() | there.keys())
+        return [
+            line
+            for name in names
+            for line in differences(here.get(name), there.get(name), f"{path}.{name}".strip("."))
+        ]
+    return [] if here == there else [f"{path}: {there} -> {here}"]
+
+
+def _rebuilt(learner: SteppedLearner, arrays: dict[str, Array], i: int) -> Model:
+    blank = learner.init(seed=0)
+    tensors = {
+        name: torch.from_numpy(np.array(array[i])) for name, array in arrays.items() if name != "status"
+    }
+    params = {name: tensors[name] for name in blank.params}
+    buffers = {name: tensors[name] for name in blank.buffers}
+    return learner.model(State(params, buffers, {}, blank.step, blank.seed))
+
+
+def _unit_name(start: int, stop: int) -> str:
+    return f"{start:07d}-{stop:07d}"
+
+
+def _treatments(start: int, stop: int, repeats: int) -> Array:
+    return np.arange(start // repeats, -(-stop // repeats))
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")

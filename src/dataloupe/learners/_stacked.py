@@ -1,0 +1,76 @@
+"""Many models of one structure in one program: parameters ``[M, ...]`` in, predictions ``[M, b, c]`` out."""
+
+import torch
+from torch import Tensor, nn
+
+from dataloupe._typing import Inputs
+from dataloupe.core import call_module, map_inputs
+
+_POINTWISE = (nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Softplus, nn.Identity)
+
+
+def stacked_forward(
+    module: nn.Module, params: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Inputs
+) -> Tensor:
+    """The predictions of every model on its own inputs; buffers change in place.
+
+    One model is called as it is; a plain chain of linear and pointwise layers becomes batched matrix products;
+    anything else goes through ``torch.vmap``.
+    """
+    tensors = {**params, **buffers}
+    if len(next(iter(tensors.values()))) == 1:
+        alone = {name: tensor[0] for name, tensor in tensors.items()}
+        return call_module(module, alone, map_inputs(lambda part: part[0], inputs))[None]
+    layers = chain(module)
+    if (
+        layers is not None
+        and isinstance(inputs, Tensor)
+        and inputs.is_floating_point()
+        and (inputs.ndim == 3 or isinstance(layers[0][1], nn.Flatten))
+    ):
+        return _run_chain(layers, params, inputs)
+    return torch.vmap(lambda own, rows: call_module(module, own, rows))(tensors, inputs)
+
+
+def chain(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
+    """The layers of a plain chain by name, or None if the module is anything else."""
+    if type(module) is not nn.Sequential:
+        return None
+    layers = list(module.named_children())
+    flattens = [place for place, (_, layer) in enumerate(layers) if isinstance(layer, nn.Flatten)]
+    tied = len(list(module.parameters())) < sum(len(list(layer.parameters())) for _, layer in layers)
+    plain = not tied and all(p.requires_grad for p in module.parameters()) and flattens in ([], [0])
+    known = all(type(layer) in (nn.Linear, nn.Flatten, *_POINTWISE) for _, layer in layers)
+    return layers if plain and known else None
+
+
+def _run_chain(layers: list[tuple[str, nn.Module]], params: dict[str, Tensor], inputs: Tensor) -> Tensor:
+    """Features before rows, ``[M, f, b]``: weight gradients then come out in the weights' own layout."""
+    flowing = (inputs.flatten(2) if isinstance(layers[0][1], nn.Flatten) else inputs).mT
+    for name, layer in layers:
+        if isinstance(layer, nn.Linear):
+            weight, bias = params[f"{name}.weight"], params.get(f"{name}.bias")
+            flowing = (
+                torch.bmm(weight, flowing)
+                if bias is None
+                else torch.baddbmm(bias[:, :, None], weight, flowing)
+            )
+        elif not isinstance(layer, nn.Flatten):
+            flowing = layer(flowing)
+    return flowing.mT
+
+
+def cross_entropies(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Cross entropy of every row: logits ``[..., b, c]``, labels ``[..., b]`` to losses ``[..., b]``.
+
+    The same as ``F.cross_entropy(..., reduction="none")``, with the classes moved off the innermost axis: a
+    softmax over ten innermost numbers cannot use the vector units.
+    """
+    logs = torch.log_softmax(logits.mT.contiguous(), dim=-2)
+    losses = -logs.gather(-2, labels[..., None, :]).squeeze(-2)
+    return losses if not smoothing else (1 - smoothing) * losses - smoothing * logs.mean(-2)
+
+
+def squared_losses(predicted: Tensor, labels: Tensor) -> Tensor:
+    """Half the squared error of every row, summed over the outputs: ``[..., b, c]`` to ``[..., b]``."""
+    return 0.5 * (predicted - labels.reshape(predicted.shape)).square().sum(-1)

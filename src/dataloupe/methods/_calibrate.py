@@ -1,0 +1,196 @@
+"""Giving scores the units of the output, and an error bar, by a few retrainings."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+from dataloupe._errors import BadInput
+from dataloupe.core import Attribution, DenseAttribution, Info, Outcomes, Uncertainty
+
+SUFFIX = ", calibrated"
+
+
+class Fit(NamedTuple):
+    """``slope [m]`` of truth on prediction, its ``variance [m]``, and what it leaves: ``misfit [m]``.
+
+    ``pooled`` and ``pooled_error`` describe the one slope of all targets, ``spread_of_slopes`` how far the
+    targets' own slopes stand from it beyond their noise, ``seed_share`` how much of the residual variance is
+    seeds (None without repeats), ``r2`` the share of the variance explained.
+    """
+
+    slope: Float[np.ndarray, " m"]
+    variance: Float[np.ndarray, " m"]
+    misfit: Float[np.ndarray, " m"]
+    pooled: float
+    pooled_error: float
+    spread_of_slopes: float
+    seed_share: float | None
+    r2: float
+
+
+def calibrate(attribution: Attribution, outcomes: Outcomes, *, per_target: bool = False) -> DenseAttribution:
+    """The attribution in units of the output: scores' = slope * scores, with a bias per target and an error.
+
+    With P the predicted and Y the mean measured outputs, both centred per target:
+
+        slope = sum_kj P_kj Y_kj / sum_kj P_kj^2       one for all targets: a few subsets cannot tell many slopes
+        se^2  = k/(k-2) sum_k (sum_j P_kj e_kj)^2 / (sum_kj P_kj^2)^2        subsets are the independent units
+
+    How far the targets' own slopes differ beyond noise is added to se^2 as the error of each target's scale
+    (``per_target=True`` uses the own slopes, each with its own error). What remains beyond the seed noise (known
+    with 2 or more repeats, else all of it counts) is an independent error of every score:
+
+        spread_j = misfit_j / sum_i a_i (1 - a_i),   a_i = the share of subsets that hold i
+
+    where misfit_j is never below the share that all targets have in common, and what the subsets cannot resolve
+    stays in the error. The intervals hold for removals at random; of rows that were picked by their scores the
+    effect is often other than predicted (their scores are large partly by chance, and they act as a group).
+    Use subsets that you do not report.
+
+    Raises ``BadInput`` dl-720 (other n or m), dl-721 (constant predictions), dl-722 (fewer than 3 subsets).
+
+    >>> masks = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 1, 1]], dtype=bool)
+    >>> raw = DenseAttribution(np.array([[1.0, 2.0, 0.0]]), Info("raw"), units="relative")
+    >>> truth = Outcomes.from_arrays(masks, masks @ np.array([[3.0], [6.0], [0.0]]))
+    >>> calibrate(raw, truth).scores.round(3).tolist()
+    [[3.0, 6.0, 0.0]]
+    """
+    _check(attribution, outcomes)
+    kept = outcomes.complete()
+    if kept.subsets.count < 3:
+        raise BadInput(
+            "dl-722",
+            asked="a calibration",
+            found=f"{kept.subsets.count} subsets without a diverged run",
+            do="give at least 3 subsets (40 are a good number)",
+        )
+    predicted = attribution.predict(kept.subsets).astype(np.float64)
+    measured = kept.mean().astype(np.float64)
+    centred = predicted - predicted.mean(axis=0)
+    if not np.abs(centred).max() > 1e-5 * np.abs(predicted).max():
+        raise BadInput(
+            "dl-721",
+            asked=f"a scale for {attribution.info.method}",
+            found="the same prediction for every subset",
+            do="give outcomes of subsets that differ, or scores that are not all equal",
+        )
+    found = fit(centred, measured - measured.mean(axis=0), _seed_noise(kept), per_target=per_target)
+    masks = kept.subsets.masks()
+    share = masks.mean(axis=0)
+    scores = attribution.rows(slice(None)).astype(np.float64)
+    scaled = found.slope[:, None] * scores
+    uncertainty = Uncertainty(
+        spread=found.misfit / (share * (1 - share)).sum(),
+        slope=found.variance / np.where(found.slope != 0, found.slope**2, 1.0),
+    )
+    return DenseAttribution(
+        scaled.astype(np.float32),
+        _info(attribution.info, outcomes, kept, found, per_target=per_target),
+        bias=(measured.mean(axis=0) - scaled @ share).astype(np.float32),
+        uncertainty=uncertainty,
+        pieces=tuple(p for p in attribution.parts() if isinstance(p, DenseAttribution)),
+        train=getattr(attribution, "train", None),
+        targets=getattr(attribution, "targets", None),
+        index=getattr(attribution, "index", None),
+    )
+
+
+def fit(
+    predicted: Float[np.ndarray, "k m"],
+    measured: Float[np.ndarray, "k m"],
+    seed_noise: Float[np.ndarray, "k m"] | None,
+    *,
+    per_target: bool,
+) -> Fit:
+    """The slopes and what they leave, from centred predictions and measurements."""
+    k, m = predicted.shape
+    weight = (predicted**2).sum(axis=0)
+    weighted = np.where(weight > 0, weight, 1.0)
+    pooled = float((predicted * measured).sum() / weight.sum())
+    left = predicted * (measured - pooled * predicted)
+    pooled_error = float(np.sqrt(k / (k - 2) * (left.sum(axis=1) ** 2).sum())) / float(weight.sum())
+
+    own = np.where(weight > 0, (predicted * measured).sum(axis=0) / weighted, pooled)
+    residual = measured - own * predicted
+    variance = (residual**2).sum(axis=0) / (k - 2)
+    own_variance = k / (k - 2) * ((predicted * residual) ** 2).sum(axis=0) / weighted**2
+    apart = weight * ((own - pooled) ** 2 - own_variance) / weight.sum()
+    between = _positive(float(apart.sum()), float(np.sqrt(m * apart.var()))) if m > 1 else 0.0
+
+    beyond = k / (k - 2) * residual**2 - (0.0 if seed_noise is None else seed_noise)
+    rows = beyond.sum(axis=1)
+    whole = float(variance.sum())
+    common = _positive(float(rows.mean()), float(rows.std()) / k**0.5) / whole if whole > 0 else 0.0
+    return Fit(
+        slope=own if per_target else np.full(m, pooled),
+        variance=own_variance if per_target else np.full(m, pooled_error**2 + between),
+        misfit=np.maximum(beyond.mean(axis=0), common * variance),
+        pooled=pooled,
+        pooled_error=pooled_error,
+        spread_of_slopes=float(np.sqrt(between)),
+        seed_share=None if seed_noise is None else max(0.0, 1.0 - common),
+        r2=1.0 - float(((measured - pooled * predicted) ** 2).sum() / max((measured**2).sum(), 1e-300)),
+    )
+
+
+def _positive(found: float, error: float) -> float:
+    """The mean of what is known to be positive and was found to be ``found`` +- ``error`` (a cut normal)."""
+    if not error > 0.0:
+        return max(found, 0.0)
+    z = min(max(found / error, -8.0), 8.0)
+    return max(error * (z + float(stats.norm.pdf(z) / stats.norm.cdf(z))), found)
+
+
+def _seed_noise(outcomes: Outcomes) -> Float[np.ndarray, "k m"] | None:
+    """The variance that seeds leave in each subset's mean over repeats; None with one seed.
+
+    What a seed does to all subsets alike is no noise of their differences (paired seeds).
+    """
+    k, r, _ = outcomes.values.shape
+    if r < 2:
+        return None
+    values = outcomes.values.astype(np.float64)
+    left = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean(axis=(0, 1))
+    return (left**2).sum(axis=1) * (k / (k - 1) / (r - 1) / r)
+
+
+def _check(attribution: Attribution, outcomes: Outcomes) -> None:
+    if attribution.n != outcomes.subsets.n or attribution.m != outcomes.m:
+        raise BadInput(
+            "dl-720",
+            asked=f"a scale for scores of {attribution.m} targets x {attribution.n} examples",
+            found=f"outcomes of {outcomes.m} targets x {outcomes.subsets.n} examples",
+            do="measure outcomes of the same question",
+        )
+
+
+def _info(info: Info, outcomes: Outcomes, kept: Outcomes, found: Fit, *, per_target: bool) -> Info:
+    """The method's own facts, and those of the calibration."""
+    notes = [info.note] if info.note else []
+    if info.removal != outcomes.removal:
+        notes.append(f"made under {info.removal}, calibrated on retrainings under {outcomes.removal}")
+    if found.pooled - 2 * found.pooled_error <= 0:
+        notes.append("the slope is not clearly above 0: the scores predict little here")
+    if outcomes.repeats < 2:
+        notes.append("one seed per subset: seed noise counts as misfit, so errors are on the wide side")
+    certificate = {
+        "slope": found.pooled,
+        "slope_error": found.pooled_error,
+        "spread_of_slopes": found.spread_of_slopes,
+        "seed_share": found.seed_share,
+        "calibration_r2": found.r2,
+        "calibration_subsets": kept.subsets.count,
+        "calibration_left_out": outcomes.subsets.count - kept.subsets.count,
+    }
+    return dataclasses.replace(
+        info,
+        method=info.method.removesuffix(SUFFIX) + SUFFIX,
+        settings={**info.settings, "per_target": per_target},
+        certificate={**info.certificate, **certificate},
+        removal=outcomes.removal,
+        fraction=float(kept.subsets.masks().mean()),
+        note="; ".join(notes),
+    )

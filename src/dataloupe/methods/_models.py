@@ -1,0 +1,42 @@
+"""What the methods that look into models share: their checks, their sketches, their words."""
+
+from dataloupe._errors import BadInput, TrainingError
+from dataloupe._identity import Stream
+from dataloupe.solve import HashSketch
+
+
+def sketch_of(dim: int, seed: int, k: int) -> HashSketch:
+    """The sketch of model k: every model has one of its own."""
+    return HashSketch(dim, seed=Stream.root(seed)("sketch", k).seed())
+
+
+def check_models(models: int, dim: int, fraction: float) -> None:
+    """Refuse counts below 1 and shares outside (0, 1] (dl-711)."""
+    if models < 1 or dim < 1 or not 0.0 < fraction <= 1.0:
+        raise BadInput(
+            "dl-711",
+            asked=f"{models} models on a share {fraction:g} of the data, {dim} dimensions",
+            found="a count below 1 or a share outside (0, 1]",
+            do="give at least one model and one dimension, and a share above 0 and at most 1",
+        )
+
+
+def shares_in_words(share: float | None, left_out: int) -> str:
+    """Which share of the data the models saw, as a sentence."""
+    if share is None:
+        saw = "nobody knows which share of the data its models saw"
+    elif share > 0.999:
+        saw = "its models saw all of the data"
+    else:
+        saw = f"its models saw {share:.0%} of the data each"
+    return saw + (f"; {left_out} models without finite gradients were left out" if left_out else "")
+
+
+def all_diverged(method: str, models: int) -> TrainingError:
+    """No model has finite gradients (dl-712)."""
+    return TrainingError(
+        "dl-712",
+        asked=f"{method} of {models} models",
+        found="gradients that are not finite in every one of them",
+        do="lower the learning rate, or look at the training of one model",
+    )

@@ -1,0 +1,66 @@
+"""What a store asks of the place where its files lie, and what goes wrong there, in words."""
+
+import contextlib
+import errno
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from dataloupe._errors import StoreError
+
+PART = ".part-"
+"""How the name of a file begins that is not published yet. Readers do not see it."""
+
+
+@runtime_checkable
+class Files(Protocol):
+    """Files by relative path (``a/b/c.json``). Errors of the system come out as they are."""
+
+    def where(self, path: str) -> str:
+        """The whole path or address, for messages."""
+        ...
+
+    def read(self, path: str) -> bytearray | None:
+        """All bytes of a file, or None if there is none."""
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """The names that lie directly in a folder; none if there is no such folder."""
+        ...
+
+    def walk(self) -> list[str]:
+        """The paths of all files."""
+        ...
+
+    def publish(self, path: str, parts: Sequence[Any]) -> None:
+        """Make a file of these bytes, whole or not at all, in place of one of that name."""
+        ...
+
+
+@contextlib.contextmanager
+def explained(asked: str, where: str) -> Iterator[None]:
+    """Turn an error of the system into a ``StoreError`` of the same errno that says what to do.
+
+    Raises ``StoreError`` dl-605 (full), dl-606 (not allowed, or a file in the way of a folder), dl-607 (other).
+    """
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        code, do = _advice(error)
+        found = f"{error.strerror or error} ({errno.errorcode.get(error.errno or 0, 'no errno')})"
+        told = StoreError(code, asked=f"{asked} {where}", found=found, do=do)
+        told.errno = error.errno
+        raise told from error
+
+
+def _advice(error: OSError) -> tuple[str, str]:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "dl-605", (
+            "free some space and run the same again: finished units are kept, and nothing was half written"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "dl-606", "choose a folder that you may read and write, or change its permissions"
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        return "dl-606", "a file lies where a folder is needed (or the other way round): choose another path"
+    return "dl-607", "look at the disk or the connection, then run the same again: finished units are kept"

@@ -1,0 +1,21 @@
+"""What all tests share: one thread each (pytest -n runs them side by side), and reproducible examples."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import hypothesis
+import matplotlib
+import torch
+
+torch.set_num_threads(1)
+matplotlib.use("Agg")
+hypothesis.settings.register_profile(
+    "house",
+    deadline=None,  # two cores, shared: a slow moment is no defect
+    derandomize=True,  # a red test is red for everybody
+    max_examples=50,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("house")
