@@ -204,7 +204,7 @@ class Lab:
         for start, stop in spans:
             name = _unit_name(start, there[start])
             unit = self.store.read(job.folder, name)
-            digest = job.subsets.digest(_treatments(start, there[start], job.repeats))
+            digest = _mask_digest(job, start, there[start])
             if unit is None or unit[1].get("masks") != digest:
                 raise StoreError(
                     "dl-229",
@@ -240,7 +240,7 @@ class Lab:
 
     def _publish(self, job: "_Job", span: tuple[int, int], unit: Unit, *, models: bool, keep: bool) -> None:
         name = _unit_name(*span)
-        facts = {"masks": job.subsets.digest(_treatments(*span, job.repeats)), "models": list(span)}
+        facts = {"masks": _mask_digest(job, *span), "models": list(span)}
         if keep and not models:
             other = self._job("models", job.question, job.subsets, 1) if job.repeats == 1 else None
             if other is not None and name not in self.store.units(other.folder):
@@ -378,8 +378,11 @@ def _unit_name(start: int, stop: int) -> str:
     return f"{start:07d}-{stop:07d}"
 
 
-def _treatments(start: int, stop: int, repeats: int) -> Array:
-    return np.arange(start // repeats, -(-stop // repeats))
+def _mask_digest(job: _Job, start: int, stop: int) -> str:
+    """The digest of a unit's masks; a recipe goes on past the count asked for now."""
+    last = -(-stop // job.repeats)
+    subsets = job.subsets if job.subsets.bits is not None else job.subsets.first(max(last, job.subsets.count))
+    return subsets.digest(slice(start // job.repeats, last))
 
 
 def _say(line: str) -> None:

@@ -10,7 +10,16 @@ import torch
 from dataloupe import outputs
 from dataloupe._errors import BadInput, CapabilityError, UnitsError
 from dataloupe.apps import what_if
-from dataloupe.core import DenseAttribution, Examples, Info, MemoryLab, Question, Subsets, Uncertainty
+from dataloupe.core import (
+    DenseAttribution,
+    Examples,
+    Info,
+    MemoryLab,
+    Outcomes,
+    Question,
+    Subsets,
+    Uncertainty,
+)
 from dataloupe.methods import calibrate
 from dataloupe.testing import RidgeLearner
 
@@ -49,7 +58,171 @@ def test_predicted_and_verified_intervals_cover_the_true_change():
             low, high = answer.predicted_interval
             predicted.append(low <= truth <= high)
             verdicts.append(answer.verdict)
-    print(np.mean(verified), np.mean(predicted), {v: verdicts.count(v) for v in set(verdicts)})
     assert np.mean(verified) >= 0.93
     assert np.mean(predicted) >= 0.93
     assert verdicts.count("disagree") <= 14
+
+
+# --- one question ---
+
+
+def asked(noise=0.3):
+    noisy, _, influence = world(0, noise)
+    known = Uncertainty(spread=np.full(M, 1e-4))
+    return noisy, DenseAttribution(influence, Info("by hand", fraction=1.0), uncertainty=known)
+
+
+def test_the_verified_change_is_the_mean_of_paired_differences():
+    noisy, scores = asked()
+    answer = what_if(noisy, MemoryLab(), scores, 3, [4, 1, 9], verify=4, seed=7, level=0.9)
+    runs = []
+    for r in range(4):
+        worlds = Subsets.without(N, [[], [4, 1, 9]], seed=7)
+        before, after = (
+            noisy.learner.train(
+                noisy.train, torch.from_numpy(mask.astype(np.float32)), seed=worlds.train_seed(k, r)
+            )
+            for k, mask in enumerate(worlds.masks())
+        )
+        runs.append(noisy.measure(after)[3].astype(np.float64) - noisy.measure(before)[3].astype(np.float64))
+    np.testing.assert_allclose(answer.differences, runs, atol=1e-6)
+    assert answer.verified == pytest.approx(np.mean(runs), abs=1e-6)
+    half = 2.3533634 * np.std(runs, ddof=1) / 2  # t of 3 degrees of freedom at 90 %
+    assert answer.verified_interval == pytest.approx((np.mean(runs) - half, np.mean(runs) + half), abs=1e-5)
+    assert answer.predicted == pytest.approx(-scores.scores[3, [4, 1, 9]].sum(), rel=1e-5)
+    side = 1.6448536 * (3e-4) ** 0.5
+    assert answer.predicted_interval == pytest.approx(
+        (answer.predicted - side, answer.predicted + side), rel=1e-4
+    )
+    assert answer.removed.tolist() == [4, 1, 9] and answer.target == 3 and answer.method == "by hand"
+
+
+@dataclasses.dataclass
+class Told(MemoryLab):
+    """A lab whose retrainings find what it was told."""
+
+    before: tuple
+    after: tuple
+
+    def outcomes(self, question, subsets, *, repeats=1):  # noqa: ARG002
+        values = np.zeros((2, repeats, M), dtype=np.float32)
+        values[0], values[1] = np.array(self.before)[:, None], np.array(self.after)[:, None]
+        return Outcomes.from_arrays(subsets.masks(), values)
+
+
+def told(predicted, differences, error=None):
+    """An answer where the prediction and the pairs' differences are given."""
+    noisy, _ = asked()
+    scores = np.zeros((M, N))
+    scores[0, 5] = -predicted
+    known = None if error is None else Uncertainty(spread=np.full(M, error**2))
+    attribution = DenseAttribution(scores, Info("told", fraction=1.0), uncertainty=known)
+    lab = Told((1.0,) * len(differences), tuple(1.0 + d for d in differences))
+    return what_if(noisy, lab, attribution, 0, [5], verify=len(differences))
+
+
+def test_verdicts():
+    clear = (-1.5, -1.7, -1.6, -1.4, -1.6)
+    assert told(-1.6, clear).verdict == "agree"
+    assert told(-1.9, clear).verdict == "disagree"
+    assert told(-1.9, clear, error=0.2).verdict == "agree"
+    assert told(1.6, clear, error=0.2).verdict == "disagree"
+    noisy = (-3.0, 2.0, 1.0, -2.0, 0.5)
+    assert told(-1.0, noisy, error=0.2).verdict == "undecided"
+    assert told(-9.0, noisy, error=0.2).verdict == "disagree"
+    nothing = (-0.01, 0.01, 0.0, 0.02, -0.02)
+    assert told(0.0, nothing, error=0.2).verdict == "agree"
+    assert told(0.0, (0.0, 0.0)).verdict == "agree"
+    assert told(0.005, nothing).verdict == "undecided"
+
+
+def test_it_reads_as_one_line():
+    answer = told(-1.9, (-1.2, -1.9, -1.8, -1.4, -1.7), error=0.25)
+    assert str(answer) == (
+        "predicted -1.9 [-2.4, -1.4], verified -1.6 [-2.0, -1.2] by 5 pairs of retrainings: agree"
+    )
+    noisy, scores = asked()
+    assert str(what_if(noisy, MemoryLab(), scores, 0, [5], verify=0)).endswith(": unverified")
+
+
+def test_it_goes_to_json_and_back():
+    answer = told(-1.9, (-1.2, -1.9), error=0.25)
+    facts = json.loads(json.dumps(answer.to_json()))
+    assert facts["verdict"] == answer.verdict and facts["removed"] == [5]
+    assert facts["differences"] == pytest.approx([-1.2, -1.9], abs=1e-6)
+    assert facts["predicted_interval"] == pytest.approx(list(answer.predicted_interval))
+
+
+def test_diverged_pairs_are_left_out_and_counted():
+    answer = told(-1.6, (-1.5, np.nan, -1.6, -1.7))
+    assert len(answer.differences) == 3 and "1 of 4 pairs diverged" in answer.notes[0]
+    assert answer.verified == pytest.approx(-1.6, abs=1e-6)
+    lost = told(-1.6, (np.nan, np.nan, -1.7))
+    assert lost.verdict == "unverified" and lost.verified is None and "2 of 3" in lost.notes[0]
+
+
+def test_it_says_where_the_prediction_was_made():
+    noisy, scores = asked()
+
+    def notes(**changes):
+        changed = dataclasses.replace(scores, info=dataclasses.replace(scores.info, **changes))
+        return " / ".join(what_if(noisy, MemoryLab(), changed, 0, [5, 6], verify=2).notes)
+
+    assert notes() == ""
+    assert "linearised at 50% of the data, asked about removing 3.3%" in notes(fraction=0.5)
+    assert "nobody knows" in notes(fraction=None)
+    assert "by mask, the learner does it by repack" in notes(removal="mask")
+    top = what_if(noisy, MemoryLab(), scores, 0, scores.top(0, 10), verify=2)
+    assert any("picked by their scores" in note for note in top.notes)
+
+
+def test_without_an_error_there_is_no_predicted_interval():
+    answer = told(-1.6, (-1.5, -1.7, -1.6))
+    assert answer.predicted_interval is None and answer.verified_interval is not None
+
+
+def test_impossible_questions_are_refused_before_any_work():
+    noisy, scores = asked()
+
+    class Untouched(MemoryLab):
+        def outcomes(self, question, subsets, *, repeats=1):  # noqa: ARG002
+            raise AssertionError("work was started")
+
+    def ask(target=0, remove=(1,), attribution=scores, question=noisy, **more):
+        return what_if(question, Untouched(), attribution, target, list(remove), **more)
+
+    relative = dataclasses.replace(scores, units="relative")
+    with pytest.raises(UnitsError, match=r"dl-507.*calibrate"):
+        ask(attribution=relative)
+    for remove, code in (
+        ((), "dl-108"),
+        ((1, 1), "dl-110"),
+        ((N,), "dl-109"),
+        ((-1,), "dl-109"),
+        (range(N), "dl-730"),
+    ):
+        with pytest.raises(BadInput, match=code):
+            ask(remove=remove)
+    for target in (M, -1):
+        with pytest.raises(BadInput, match=r"dl-109.*target row"):
+            ask(target=target)
+    for verify in (1, -2):
+        with pytest.raises(BadInput, match=r"dl-731.*interval"):
+            ask(verify=verify)
+    for level in (0.0, 1.0, 95.0):
+        with pytest.raises(BadInput, match="dl-732"):
+            ask(level=level)
+    with pytest.raises(BadInput, match="dl-733"):
+        ask(attribution=DenseAttribution(np.ones((M, N + 1)), Info("other")))
+
+    class Finished:
+        def models(self):
+            return []
+
+        def subsets(self, n):  # noqa: ARG002
+            return None
+
+    finished = dataclasses.replace(noisy, learner=Finished())
+    with pytest.raises(CapabilityError, match=r"dl-734.*verify=0"):
+        ask(question=finished)
+    assert ask(question=finished, verify=0).verdict == "unverified"

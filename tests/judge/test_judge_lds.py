@@ -85,6 +85,13 @@ def test_intervals_cover_the_population_value():
     assert np.mean(narrow) < 0.5
 
 
+def test_intervals_of_the_ceiling_cover():
+    found = [ceiling(planted(40, 6, 1.0, seed=s, n=20)[1], resamples=100, seed=s) for s in range(200)]
+    truth = as_spearman(1 / np.sqrt(1 + 1 / 2))
+    assert np.mean([low <= truth <= high for low, high in (one.interval for one in found)]) >= 0.91
+    assert np.mean([one.value for one in found]) == pytest.approx(truth, abs=0.02)
+
+
 def test_random_scores_score_nothing_and_negated_ones_the_opposite():
     scores, outcomes = planted(100, 20, 0.5)
     rng = np.random.default_rng(8)

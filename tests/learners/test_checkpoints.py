@@ -83,9 +83,10 @@ def test_one_source_need_not_be_in_a_list(tmp_path):
 
 
 def test_models_do_not_move_with_the_users_module():
-    module = net(0)
+    module = net(0).train()
     source = Checkpoints(module, [module.state_dict()])
     before = source.models()[0].predict(INPUTS)
+    assert module.training
     with torch.no_grad():
         for tensor in module.state_dict().values():
             tensor.zero_()

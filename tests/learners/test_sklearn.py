@@ -140,7 +140,9 @@ def test_a_weight_of_two_is_an_example_twice():
     learner = SklearnLearner(Ridge(), fit="weights")
     found = learner.train(data, weights, seed=0).predict(data.inputs)
     wanted = learner.train(twice, ones(twice), seed=0).predict(data.inputs)
-    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    unweighted = learner.train(data, ones(data), seed=0).predict(data.inputs)
+    assert (found - unweighted).abs().max() > 1e-3
 
 
 def test_the_given_estimator_stays_unfitted():

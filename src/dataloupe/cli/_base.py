@@ -43,7 +43,7 @@ class Out:
 
     def say(self, *things: Any) -> None:
         """A line, a table or a picture for people."""
-        self.console.print(*things)
+        self.console.print(*things, soft_wrap=all(isinstance(thing, str) for thing in things))
 
     @contextmanager
     def step(self, doing: str) -> Iterator[None]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from torch import nn
 
 from dataloupe import data, outputs
@@ -13,8 +14,8 @@ from dataloupe.cli._base import Folder, MaybeNumber, Number, Out, Result, Verb
 from dataloupe.cli._folder import keep_looks, keep_outcomes, keep_what_if
 from dataloupe.cli._judge import controls, lds_table
 from dataloupe.cli._show import top_tables
-from dataloupe.cli._what_if import COLOURS
-from dataloupe.core import DenseAttribution, Outcomes, Question, Subsets
+from dataloupe.cli._what_if import verdict_line
+from dataloupe.core import DenseAttribution, Question, Subsets
 from dataloupe.judge import LDS, lds
 from dataloupe.lab import Lab
 from dataloupe.learners import SGD
@@ -53,34 +54,33 @@ class Demo(Verb):
         """Predict, judge, verify, report."""
         question, lab = make_question(), Lab(self.folder, workers=self.workers)
         keep_looks(lab, question)
-        out.say(
-            f"[bold]Which of {question.n:,} handwritten digits make a network read {question.m} others right?[/]\n"
-        )
+        asked = f"Which of {question.n:,} handwritten digits make a network read {question.m} others right?"
+        out.say(f"[bold]{asked}[/]\n")
         with out.step(f"datamodel: {self.models:,} networks, each trained on its own half of the digits"):
             datamodel = Datamodel(Subsets(n=question.n, count=self.models)).attribute(question, lab)
         with out.step("TRAK: the gradients of 10 networks"):
             trak = TRAK(models=10).attribute(question, lab)
-        with out.step("truth: 100 fresh halves x 2 seeds, retrained"):
+        with out.step("the truth to judge by: 100 fresh halves x 2 seeds, retrained"):
             fresh = lab.outcomes(question, Subsets(n=question.n, count=100, seed=1), repeats=2)
             keep_outcomes(lab, question, fresh)
-        with out.step("controls: random scores, gradient similarity, feature similarity"):
+        with out.step("judged, beside random scores and two similarities"):
             held_against = controls(question, lab)
-        with out.step("judged"):
             scores = [lds(attribution, fresh, controls=held_against) for attribution in (datamodel, trak)]
-        out.say("\n", lds_table(scores), "\n")
-        with out.step("one removal, predicted by TRAK, verified by 8 pairs of retrainings"):
+        out.say("")
+        out.say(lds_table(scores))
+        out.say("")
+        with out.step("one removal predicted by TRAK, then verified by 8 pairs of retrainings"):
             trak = calibrate(trak, lab.outcomes(question, Subsets(n=question.n, count=40, seed=2)))
             answer = ask(question, lab, trak)
             keep_what_if(lab, question, answer)
         show_answer(out, trak, answer)
-        path = self._report([datamodel, trak, *held_against.values()], fresh, scores, answer)
-        out.say(f"\nthe report: [bold]{path}[/]")
+        with out.step("the report"):
+            found = [datamodel, trak, *held_against.values()]
+            path = report(
+                self.folder / "report.html", *found, fresh, *scores, answer, title="dataloupe: digits"
+            )
+        out.say(f"\n  {path.resolve()}")
         return Result(facts(path, scores, answer), failed=answer.verdict == "disagree")
-
-    def _report(
-        self, found: list[DenseAttribution], fresh: Outcomes, scores: list[LDS], answer: WhatIf
-    ) -> Path:
-        return report(self.folder / "report.html", *found, fresh, *scores, answer, title="dataloupe: digits")
 
 
 def ask(question: Question, lab: Lab, attribution: DenseAttribution) -> WhatIf:
@@ -93,13 +93,16 @@ def ask(question: Question, lab: Lab, attribution: DenseAttribution) -> WhatIf:
 
 def show_answer(out: Out, attribution: DenseAttribution, answer: WhatIf) -> None:
     """The target, its helping and hurting digits, and what removing the helping ones did."""
-    out.say("", *top_tables(attribution, answer.target, 4, pictures=out.pictures))
-    colour = COLOURS[answer.verdict]
-    sentence = str(answer).replace("[", "\\[")
+    out.say("")
+    out.say(top_tables(attribution, answer.target, 4, pictures=out.pictures))
+    count, target = len(answer.removed), answer.target
     out.say(
-        f"\nWithout the {len(answer.removed)} digits that help target {answer.target} most, its margin changes:"
+        f"\nTrain without the {count} digits that help target {target} most, and its margin (the log-odds of being read right) changes:"
     )
-    out.say(f"  [bold {colour}]{sentence}[/]")
+    out.say(verdict_line(answer))
+    for note in answer.notes:
+        out.say(f"  [dim]{escape(note)}[/]")
+    out.say("")
 
 
 def facts(path: Path, scores: list[LDS], answer: WhatIf) -> dict[str, Any]:

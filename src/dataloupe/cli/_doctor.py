@@ -7,7 +7,7 @@ import platform
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from dataloupe.outputs import margin
 from dataloupe.store import LocalStore
 
 PACKAGES = ("dataloupe", "torch", "numpy", "scipy", "numba", "safetensors", "scikit-learn")
+ROUNDING = 1e-4
+"""Many models in one program may sum in another order; which back end was used is on record in every folder."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class Doctor(Verb):
         for name, value in facts.items():
             out.say(f"  [dim]{name:>14}[/]  {value}")
         checks = {
-            "two back ends train the same bits": same_bits,
+            "two back ends train the same models": same_models,
             "a folder gives back what it took": store_whole,
         }
         failed = [name for name, check in checks.items() if not report_check(out, name, check)]
@@ -49,7 +51,7 @@ class Doctor(Verb):
             damage = damaged_units(self.lab)
             out.say(f"  [dim]{'folder':>14}[/]  {self.lab}: {damage['units']} units")
             for line in damage["damaged"]:
-                out.say(f"[red]✗[/] {line}", soft_wrap=True)
+                out.say(f"[red]✗[/] {line}")
             for line in damage["leftovers"]:
                 out.say(f"[yellow]•[/] left over by an interrupted write, safe to delete: {line}")
             facts["folder"] = damage
@@ -58,7 +60,7 @@ class Doctor(Verb):
         return Result({**facts, "failed": failed}, failed=bool(failed))
 
 
-def machine() -> dict[str, str | dict]:
+def machine() -> dict[str, Any]:
     """Versions, cores and devices."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -85,8 +87,8 @@ def make_model() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
 
 
-def same_bits() -> str | None:
-    """The plain loop and the stacked engine train six tiny models; their outputs must be the same bits."""
+def same_models() -> str | None:
+    """The plain loop and the stacked engine train six tiny models: the same but for the last bits."""
     inputs = torch.sin(torch.arange(160.0)).reshape(40, 4)
     train = Examples(inputs, labels=(inputs.sum(1) > 0).long())
     learner = SGD(make_model, epochs=3, lr=0.1, momentum=0.9, batch_size=8)
@@ -96,8 +98,8 @@ def same_bits() -> str | None:
         for backend in ("loop", "stacked"):
             lab = Lab(Path(folder) / backend, backend=backend, progress=False)
             found[backend] = lab.outcomes(question, Subsets(n=40, count=6))
-    gap = np.abs(found["loop"].values - found["stacked"].values).max()
-    return None if gap == 0 else f"outputs differ by up to {gap:.1e}"
+    gap = float(np.abs(found["loop"].values - found["stacked"].values).max())
+    return None if gap < ROUNDING else f"their outputs differ by up to {gap:.1e}"
 
 
 def store_whole() -> str | None:
@@ -120,15 +122,11 @@ def store_whole() -> str | None:
         return "a damaged unit was read as if it were whole"
 
 
-def damaged_units(folder: Path) -> dict:
+def damaged_units(folder: Path) -> dict[str, Any]:
     """Every unit of a folder read once: how many, which are damaged, what an interrupted write left behind."""
     store = LocalStore(folder)
-    count, damaged = 0, []
-    for name in store.folders():
-        for unit in store.units(name):
-            count += 1
-            try:
-                store.read(name, unit)
-            except StoreError as error:
-                damaged.append(str(error))
-    return {"units": count, "damaged": damaged, "leftovers": [str(path) for path in store.leftovers()]}
+    return {
+        "units": sum(len(store.units(name)) for name in store.folders()),
+        "damaged": [str(error) for error in store.damaged()],
+        "leftovers": store.leftovers(),
+    }

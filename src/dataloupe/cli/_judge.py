@@ -3,12 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 
+from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text as Line
 
 from dataloupe.cli._base import Asking, Number, Out, Result, Text
 from dataloupe.cli._folder import attributions, is_baseline, keep_outcomes
-from dataloupe.core import DenseAttribution, Lab, Question, Subsets, capabilities
+from dataloupe.core import AbstractAttributor, DenseAttribution, Lab, Question, Subsets, capabilities
 from dataloupe.judge import LDS, lds
 from dataloupe.methods import FeatureSimilarity, GradientSimilarity, RandomScores
 
@@ -48,64 +50,56 @@ class Judge(Asking):
         out.say(lds_table(scores))
         for score in scores:
             for note in score.notes:
-                out.say(f"  [yellow]{score.method}[/]: {note}")
+                out.say(f"  [yellow]{score.method}[/] {escape(note)}")
         failed = any(score.interval[0] <= 0 for score in scores)
         return Result({"judged": [score.to_json() for score in scores]}, failed)
 
 
 def controls(question: Question, lab: Lab) -> dict[str, DenseAttribution]:
     """What any attribution should beat: random scores, and similarities where models can be seen."""
-    methods = {"random": RandomScores()}
+    methods: dict[str, AbstractAttributor] = {"random": RandomScores()}
     if "models" in capabilities(question):
         methods |= {"gradient similarity": GradientSimilarity(), "feature similarity": FeatureSimilarity()}
     return {name: method.attribute(question, lab) for name, method in methods.items()}
 
 
-def lds_table(scores: Sequence[LDS]) -> Table:
-    """LDS with intervals as bars under the ceiling."""
+WIDTH = 26
+
+
+def lds_table(scores: Sequence[LDS]) -> Group:
+    """LDS with intervals as bars from 0 to 1, under the ceiling."""
     first = scores[0]
-    basis = f"{first.targets} targets x {first.subsets} subsets x {first.repeats} seeds"
-    table = Table(title=f"How well retrainings are ranked (LDS): {basis}", title_justify="left", box=None)
-    table.add_column("")
-    table.add_column("LDS", justify="right")
-    table.add_column("95 %", justify="right")
-    table.add_column("of the ceiling", justify="right")
-    table.add_column("0" + " " * (WIDTH - 2) + "1")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("LDS", "value", "95 %", "of ceiling"):
+        table.add_column(column, justify="left" if column == "LDS" else "right", no_wrap=True)
+    table.add_column(f"0{'1':>{WIDTH - 1}}", no_wrap=True)
     for score in scores:
-        table.add_row(
-            f"[bold]{score.method}[/]", *_numbers(score.value, score.interval, score.ceiling), style="cyan"
-        )
+        cells = _numbers(score.value, score.interval, score.ceiling)
+        table.add_row(f"[bold]{score.method}[/]", *cells, style="cyan")
     for name, control in first.controls.items():
         table.add_row(name, *_numbers(control.value, control.interval, first.ceiling), style="dim")
     if first.ceiling is not None and first.ceiling_interval is not None:
         table.add_row("noise ceiling", *_numbers(first.ceiling, first.ceiling_interval, None), style="dim")
-    return table
+    basis = f"{first.targets} targets x {first.subsets} subsets x {first.repeats} seeds"
+    stroke = "" if first.ceiling is None else "; │ is the noise ceiling"
+    return Group(table, Line(f"{basis}{stroke}", "dim"))
 
 
-WIDTH = 30
-
-
-def _numbers(
-    value: float, interval: tuple[float, float], ceiling: float | None
-) -> tuple[str, str, str, Line]:
-    low, high = interval
+def _numbers(value: float, interval: tuple[float, float], ceiling: float | None) -> tuple[Line, ...]:
     share = "" if not ceiling or ceiling <= 0 else f"{value / ceiling:.2f}"
-    return (
-        f"{value:.2f}",
-        f"[{low:.2f}, {high:.2f}]".replace("[", "\\["),
-        share,
-        _bar(value, interval, ceiling),
-    )
+    low, high = interval
+    words = (f"{value:.2f}", f"[{low:.2f}, {high:.2f}]", share)
+    return *(Line(word) for word in words), _bar(value, interval, ceiling)
 
 
 def _bar(value: float, interval: tuple[float, float], ceiling: float | None) -> Line:
-    """A bar from 0 to 1: full up to the lower end, light up to the higher end, a stroke at the ceiling."""
+    """Full up to the lower end of the interval, light up to its higher end, a stroke at the ceiling."""
 
     def place(x: float) -> int:
         return min(max(round(x * WIDTH), 0), WIDTH)
 
-    low, high = (place(x) for x in interval)
-    cells = ["█" if i < low else "▒" if i < max(high, place(value)) else "·" for i in range(WIDTH)]
+    low, high = place(interval[0]), max(place(interval[1]), place(value))
+    cells = ["█" if i < low else "▒" if i < high else "·" for i in range(WIDTH)]
     if ceiling is not None:
         cells[min(place(ceiling), WIDTH - 1)] = "│"
     return Line("".join(cells))

@@ -1,6 +1,7 @@
-"""Words in, exit code out: 0 done, 1 a judged claim failed, 2 bad use, 130 interrupted."""
+"""Words in, exit code out: 0 done, 1 a judged claim failed, 2 bad use, 70 a defect of ours, 130 interrupted."""
 
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from dataloupe.cli._report import Report
 from dataloupe.cli._show import Show
 from dataloupe.cli._what_if import WhatIf
 
-DONE, CLAIM_FAILED, BAD_USE, INTERRUPTED = 0, 1, 2, 130
+DONE, CLAIM_FAILED, BAD_USE, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
 
 Verbs = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
@@ -37,7 +38,7 @@ ABOUT = "Ask a training run a what-if question about its data: predicted, then v
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.SuppressFixed)
-    verb = tyro.cli(Verbs, prog="dataloupe", description=ABOUT, args=words, config=config)  # type: ignore[call-overload]
+    verb = tyro.cli(Verbs, prog="dataloupe", description=ABOUT, args=words, config=config)
     sys.exit(carry_out(verb))
 
 
@@ -49,8 +50,17 @@ def carry_out(verb: Verb) -> int:
     except DataloupeError as error:
         complain("asked", error.asked, "found", error.found, "do", error.do, code=error.code)
         parts = {"code": error.code, "asked": error.asked, "found": error.found, "do": error.do}
+        for note in getattr(error, "__notes__", []):
+            complain("", note)
         out.give({"error": parts})
         return BAD_USE
+    except Exception as error:
+        traceback.print_exc()
+        complain(
+            "defect", "this is dataloupe's fault or a learner's, not your command's; finished units are kept"
+        )
+        out.give({"error": {"code": "defect", "found": f"{type(error).__name__}: {error}"}})
+        return DEFECT
     except KeyboardInterrupt:
         complain("stopped", "every finished unit is kept; the same command goes on from there")
         out.give({"error": {"code": "interrupted"}})

@@ -45,8 +45,9 @@ class Show(Verb):
             out.say(f"  one target: [bold]dataloupe show {self.lab} --target 0[/]")
             return Result({"attributions": [facts_of(attribution) for attribution in found]})
         attribution = one(found)
-        out.say(*top_tables(attribution, self.target, self.top, pictures=out.pictures))
-        return Result({"target": self.target, **top_facts(attribution, self.target, self.top)})
+        facts = top_facts(attribution, self.target, self.top)
+        out.say(top_tables(attribution, self.target, self.top, pictures=out.pictures))
+        return Result({"target": self.target, **facts})
 
 
 def contents(found: list[DenseAttribution]) -> Table:
@@ -71,7 +72,7 @@ def top_facts(attribution: DenseAttribution, target: int, k: int) -> dict[str, A
     scores = attribution.rows([target])[0]
     facts: dict[str, Any] = {"method": attribution.info.method, "units": attribution.units}
     for sign in ("helps", "hurts"):
-        rows = attribution.top(target, k, sign=sign)  # type: ignore[arg-type]
+        rows = attribution.top(target, k, sign=sign)
         facts[sign] = [
             {"row": int(row), "score": float(scores[row]), "label": _label(attribution.train, int(row))}
             for row in rows
@@ -79,7 +80,7 @@ def top_facts(attribution: DenseAttribution, target: int, k: int) -> dict[str, A
     return facts
 
 
-def top_tables(attribution: DenseAttribution, target: int, k: int, *, pictures: bool) -> list[Any]:
+def top_tables(attribution: DenseAttribution, target: int, k: int, *, pictures: bool) -> Group:
     """The target, then its helping and hurting examples side by side."""
     units = "" if attribution.units == "output" else ", relative units"
     example = int(attribution.index[target, 0]) if attribution.index is not None else target
@@ -92,7 +93,7 @@ def top_tables(attribution: DenseAttribution, target: int, k: int, *, pictures: 
     words = Line(
         f"{attribution.info.method}{units}. helps: having it raises the output; hurts: lowers it", "dim"
     )
-    return [Group(*[part for part in (head, picture, sides, words) if part is not None])]
+    return Group(*[part for part in (head, picture, Line(), sides, words) if part is not None])
 
 
 def _side(
@@ -106,7 +107,7 @@ def _side(
     for column in (sign, "label", "score", *([""] if shown else [])):
         table.add_column(column, justify="right" if column == "score" else "left", vertical="middle")
     for row in attribution.top(target, k, sign=sign).tolist():
-        cells: list[Any] = [str(row), _label(data, row), f"{scores[row]:+.3g}"]
+        cells: list[Any] = [str(row), Line(_label(data, row)), f"{scores[row]:+.3g}"]
         table.add_row(*cells, *([_picture(data, row)] if shown else []))
     return table
 

@@ -4,9 +4,11 @@ import dataclasses
 from typing import Annotated
 
 import tyro
+from rich.markup import escape
 
 from dataloupe._errors import BadInput
 from dataloupe._typing import Ids
+from dataloupe.apps import WhatIf as Answer
 from dataloupe.apps import what_if
 from dataloupe.cli._base import Asking, MaybeNumber, Number, Out, Result, Text
 from dataloupe.cli._folder import attributions, keep_looks, keep_what_if, one
@@ -61,10 +63,10 @@ class WhatIf(Asking):
                 seed=self.seed,
             )
         keep_what_if(lab, question, answer)
-        out.say(f"  target {self.target} without {len(answer.removed)} of {question.n:,} examples")
-        out.say(f"  [bold {COLOURS[answer.verdict]}]{str(answer).replace('[', chr(92) + '[')}[/]")
+        out.say(f"target {self.target} without {len(answer.removed)} of {question.n:,} examples:")
+        out.say(verdict_line(answer))
         for note in answer.notes:
-            out.say(f"  [yellow]note[/] {note}")
+            out.say(f"  [yellow]note[/] {escape(note)}")
         return Result(answer.to_json(), failed=answer.verdict == "disagree")
 
     def _check(self) -> None:
@@ -80,3 +82,8 @@ class WhatIf(Asking):
 
     def _rows(self, attribution: DenseAttribution) -> Ids:
         return self.remove or attribution.top(self.target, self.remove_top or 0)
+
+
+def verdict_line(answer: Answer) -> str:
+    """A what-if in a line of its verdict's colour."""
+    return f"  [bold {COLOURS[answer.verdict]}]{escape(str(answer))}[/]"

@@ -106,7 +106,7 @@ class Question:
         known = self.__dict__.get("_index")
         if known is None:
             parts = [
-                np.argwhere(self.output.valid(rows).cpu().numpy()) + [[start, 0]]
+                np.argwhere(self.output.valid(rows).cpu().numpy()) + np.array([start, 0])
                 for start, rows in self.blocks(self.targets)
             ]
             known = np.concatenate(parts).astype(np.int64)

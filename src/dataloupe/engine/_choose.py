@@ -40,7 +40,7 @@ def choose(
     the processes; it is credited with ``cores`` times the rate of one thread.
     """
     with threads(1):
-        single = rates(question, subsets)
+        single = rates(question, subsets, count)
     name, rate = max(single.items(), key=lambda item: item[1])
     measured = {f"{name}, 1 thread": rate for name, rate in single.items()}
     why_not = "one core" if cores == 1 else why_not_sendable(question)
@@ -51,21 +51,21 @@ def choose(
         return Choice(_backend("processes", name, 1, rate, count, cores), rate * cores, measured, None)
     if cores > 1:
         with threads(cores):
-            wide = rates(question, subsets, only=name)[name]
+            wide = rates(question, subsets, count, only=name)[name]
         measured[f"{name}, {cores} threads"] = wide
         if wide > rate:
             return Choice(_backend(name.split()[0], name, cores, wide, count, 1), wide, measured, why_not)
     return Choice(_backend(name.split()[0], name, 1, rate, count, 1), rate, measured, why_not)
 
 
-def rates(question: Question, subsets: Subsets, only: str | None = None) -> dict[str, float]:
-    """Models per second of ``loop`` and of ``stacked`` in groups of several sizes, with the threads set now."""
+def rates(question: Question, subsets: Subsets, count: int, only: str | None = None) -> dict[str, float]:
+    """Models per second of ``loop`` and of ``stacked`` in groups (of at most ``count``), with the threads set now."""
     learner = question.learner
     if not isinstance(learner, SteppedLearner):
         return {"loop": _whole_training(question, subsets)}
     masks = subsets.masks(np.arange(min(subsets.count, 4)))
     found: dict[str, float] = {}
-    for name, group in [("loop", 1), *((f"stacked {group}", group) for group in GROUPS)]:
+    for name, group in [("loop", 1), *((f"stacked {g}", g) for g in GROUPS if g <= max(count, 8))]:
         if only is None or only == name:
             found[name] = _short_training(question, learner, masks, group)
         if group > 8 and only is None and found[name] < 0.7 * max(found.values()):

@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import grad
+from torch.utils._pytree import tree_map
 
 from dataloupe._errors import CapabilityError, TrainingError
 from dataloupe.core import (
@@ -92,7 +93,7 @@ def per_example(
         return picked, torch.where(chosen, slopes.reshape(-1), 0.0).sum()
 
     chosen = torch.nn.functional.one_hot(component, components).bool()
-    dims = Rows(map_inputs(lambda _: 0, rows.inputs), None if rows.labels is None else 0)  # type: ignore[arg-type]
+    dims = tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, rows)
     gradients, slope = torch.vmap(grad(value, has_aux=True), in_dims=(None, dims, 0))(
         model.params, rows, chosen
     )

@@ -113,9 +113,11 @@ def _stacks(
     for start, stop in stacks_of(masks, backend.group if stacked else 1, same_size):
         weights = torch.from_numpy(masks[start:stop].astype(np.float32))
         if isinstance(learner, StackedLearner) or (stacked and isinstance(learner, SteppedLearner)):
-            states = train_stack(learner, data, weights, seeds[start:stop])
+            # A stack of one would take another path through the kernels: a tail of one is trained twice over.
+            copies = 2 if stacked and stop - start == 1 else 1
+            states = train_stack(learner, data, weights.repeat(copies, 1), seeds[start:stop] * copies)
             models = [learner.model(pick(states, i)) for i in range(stop - start)]
-            values = measure_stack(question, learner, states)
+            values = measure_stack(question, learner, states)[: stop - start]
         else:
             models = [learner.train(data, weights[0], seed=seeds[start])]
             values = question.measure(models[0])[None]

@@ -44,8 +44,8 @@ class Checkpoints:
 
     def __post_init__(self) -> None:
         """Read and check everything."""
-        one = isinstance(self.sources, str | Path | Mapping)
-        sources: list[Any] = [self.sources] if one else list(self.sources)
+        given = self.sources
+        sources = [given] if isinstance(given, str | Path | Mapping) else list(given)
         if not sources:
             raise BadInput(
                 "dl-865",

@@ -109,6 +109,13 @@ class SGD:
         """Every epoch the rows in a fresh order, keyed by (seed, epoch, example id), in blocks of the batch size."""
         rows = np.arange(len(weights)) if self.removal == "mask" else np.flatnonzero(weights.numpy())
         per_epoch = -(-len(rows) // self.batch_size)
+        if self.couples_rows and len(rows) % self.batch_size == 1:
+            raise BadInput(
+                "dl-216",
+                asked=f"BatchNorm on batches of {self.batch_size}",
+                found=f"{len(rows)} kept rows, which leave one row alone in the last batch of an epoch",
+                do="choose another batch size or subset size",
+            )
         stream = Stream.root(seed)("order")
         block = max(1, _ORDER_BLOCK // max(len(rows), 1))
         for first in range(0, self.epochs, block):
@@ -228,7 +235,7 @@ class SGD:
                 count = (state.step + 1).to(p.dtype).reshape(rate.shape)
                 mean, square = state.optimizer["mean"][name], state.optimizer["square"][name]
                 mean.mul_(self.betas[0]).add_(g, alpha=1 - self.betas[0])
-                square.mul_(self.betas[1]).addcmul_(g, g, value=1 - self.betas[1])
+                square.mul_(self.betas[1]).add_(g.square(), alpha=1 - self.betas[1])
                 size = (square / (1 - self.betas[1] ** count)).sqrt_().add_(1e-8)
                 p.mul_(1 - rate * self.weight_decay).sub_(rate * (mean / (1 - self.betas[0] ** count)) / size)
                 continue
@@ -237,7 +244,7 @@ class SGD:
             if self.momentum:
                 velocity = state.optimizer["velocity"][name].mul_(self.momentum).add_(g)
                 g = g.add_(velocity, alpha=self.momentum) if self.nesterov else velocity
-            p.addcmul_(g, rate, value=-1)
+            p.sub_(rate * g)
 
     def _draw(self, seed: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]):

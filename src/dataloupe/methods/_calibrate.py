@@ -58,15 +58,7 @@ def calibrate(attribution: Attribution, outcomes: Outcomes, *, per_target: bool 
     >>> calibrate(raw, truth).scores.round(3).tolist()
     [[3.0, 6.0, 0.0]]
     """
-    _check(attribution, outcomes)
-    kept = outcomes.complete()
-    if kept.subsets.count < 3:
-        raise BadInput(
-            "dl-722",
-            asked="a calibration",
-            found=f"{kept.subsets.count} subsets without a diverged run",
-            do="give at least 3 subsets (40 are a good number)",
-        )
+    kept = _usable(attribution, outcomes)
     predicted = attribution.predict(kept.subsets).astype(np.float64)
     measured = kept.mean().astype(np.float64)
     centred = predicted - predicted.mean(axis=0)
@@ -157,7 +149,8 @@ def _seed_noise(outcomes: Outcomes) -> Float[np.ndarray, "k m"] | None:
     return (left**2).sum(axis=1) * (k / (k - 1) / (r - 1) / r)
 
 
-def _check(attribution: Attribution, outcomes: Outcomes) -> None:
+def _usable(attribution: Attribution, outcomes: Outcomes) -> Outcomes:
+    """The subsets without a diverged run, if they are of the attribution's question and enough."""
     if attribution.n != outcomes.subsets.n or attribution.m != outcomes.m:
         raise BadInput(
             "dl-720",
@@ -165,6 +158,15 @@ def _check(attribution: Attribution, outcomes: Outcomes) -> None:
             found=f"outcomes of {outcomes.m} targets x {outcomes.subsets.n} examples",
             do="measure outcomes of the same question",
         )
+    kept = outcomes.complete()
+    if kept.subsets.count < 3:
+        raise BadInput(
+            "dl-722",
+            asked="a calibration",
+            found=f"{kept.subsets.count} subsets without a diverged run",
+            do="give at least 3 subsets (40 are a good number)",
+        )
+    return kept
 
 
 def _info(info: Info, outcomes: Outcomes, kept: Outcomes, found: Fit, *, per_target: bool) -> Info:

@@ -43,9 +43,7 @@ def answer_sentence(answer: WhatIf, removed: str) -> str:
     """A what-if in words: what was predicted, what was measured, by how many pairs."""
     scale = _largest(answer)
     predicted = _number(answer.predicted, answer.predicted_interval, scale)
-    said = (
-        f"removing {removed} is predicted to change the output of target {answer.target} by {predicted}"
-    )
+    said = f"removing {removed} is predicted to change the output of target {answer.target} by {predicted}"
     if answer.verified is None:
         return said
     pairs = count(len(answer.differences), "pair of retrainings measures", "pairs of retrainings measure")

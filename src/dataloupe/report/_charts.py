@@ -81,11 +81,11 @@ def strip(mark: Strip) -> Markup:
     at, middle = mark.scale.percent, STRIP / 2
     parts = []
     if mark.band is not None:
-        parts.append(_bar(mark.scale, mark.band, 0, STRIP, "band"))
+        parts.append(_bar(mark.scale, mark.band, 0.0, float(STRIP), "band"))
     if mark.scale.low <= 0 <= mark.scale.high:
-        parts.append(f'<line class="zero" x1="{at(0)}" x2="{at(0)}" y1="0" y2="{STRIP}"/>')
+        parts.append(f'<line class="zero" x1="{at(0.0)}" x2="{at(0.0)}" y1="0" y2="{STRIP}"/>')
     if mark.bar and mark.value is not None:
-        parts.append(_bar(mark.scale, (0.0, mark.value), middle - 6, 12, f"bar {mark.tone}"))
+        parts.append(_bar(mark.scale, (0.0, mark.value), middle - 6, 12.0, f"bar {mark.tone}"))
     if mark.line is not None:
         parts.append(f'<line class="ceiling" x1="{at(mark.line)}" x2="{at(mark.line)}" y1="0" y2="{STRIP}"/>')
     for i, dot in enumerate(mark.dots):
@@ -94,7 +94,9 @@ def strip(mark: Strip) -> Markup:
         )
     if mark.interval is not None:
         low, high = at(mark.interval[0]), at(mark.interval[1])
-        parts.append(f'<line class="span {mark.tone}" x1="{low}" x2="{high}" y1="{middle:g}" y2="{middle:g}"/>')
+        parts.append(
+            f'<line class="span {mark.tone}" x1="{low}" x2="{high}" y1="{middle:g}" y2="{middle:g}"/>'
+        )
     if mark.value is not None:
         parts.append(f'<circle class="point {mark.tone}" cx="{at(mark.value)}" cy="{middle:g}" r="4.5"/>')
     return _svg(parts, f'class="strip" width="100%" height="{STRIP}"')
@@ -115,7 +117,7 @@ def axis(scale: Scale) -> Markup:
 def meter(value: float, half_width: float | None, largest: float, tone: str) -> Markup:
     """A score's size beside the largest one, with its interval as a whisker: a bar of 10 pixels."""
     scale, size = Scale(0.0, largest or 1.0), abs(value)
-    parts = [_bar(scale, (0.0, size), 3, 4, f"fill {tone}")]
+    parts = [_bar(scale, (0.0, size), 3.0, 4.0, f"fill {tone}")]
     if half_width is not None:
         low, high = scale.percent(max(size - half_width, 0.0)), scale.percent(size + half_width)
         parts.append(f'<line class="whisker" x1="{low}" x2="{high}" y1="5" y2="5"/>')
@@ -130,7 +132,7 @@ def histogram(values: Float[np.ndarray, " m"], mean: float, name: str, bins: int
     parts = []
     for number, left, right in zip(counts, edges[:-1], edges[1:], strict=True):
         if number:
-            x0, x1, y = _x(scale, left), _x(scale, right), _y(tall, number)
+            x0, x1, y = _x(scale, float(left)), _x(scale, float(right)), _y(tall, float(number))
             tone = "accent" if (left + right) / 2 >= 0 else "warm"
             parts.append(
                 f'<rect class="fill {tone}" x="{x0 + 0.75:.2f}" y="{y:.2f}" width="{x1 - x0 - 1.5:.2f}" '
@@ -202,13 +204,13 @@ def _bar(scale: Scale, ends: Interval, y: float, height: float, name: str) -> st
 
 
 def _x(scale: Scale, value: float) -> float:
-    return LEFT + scale.at(float(value)) * (WIDTH - LEFT - RIGHT)
+    return LEFT + scale.at(value) * (WIDTH - LEFT - RIGHT)
 
 
 def _y(scale: Scale, value: float) -> float:
-    return HEIGHT - BOTTOM - scale.at(float(value)) * (HEIGHT - TOP - BOTTOM)
+    return HEIGHT - BOTTOM - scale.at(value) * (HEIGHT - TOP - BOTTOM)
 
 
 def _svg(parts: Iterable[str], attributes: str) -> Markup:
     """Drawings hold numbers and our own words only, so nothing in them needs escaping."""
-    return Markup(f'<svg {attributes} aria-hidden="true" focusable="false">{"".join(parts)}</svg>')  # noqa: S704
+    return Markup(f'<svg {attributes} aria-hidden="true" focusable="false">{"".join(parts)}</svg>')

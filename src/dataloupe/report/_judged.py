@@ -8,7 +8,17 @@ from markupsafe import Markup
 
 from dataloupe.judge import LDS, Calibration, RemovalTest
 from dataloupe.report._charts import Scale, Strip, axis, histogram, scatter, strip
-from dataloupe.report._words import HARD_SPACE, NORMAL_95, between, count, fixed, in_scale, share, signed
+from dataloupe.report._words import (
+    HARD_SPACE,
+    NORMAL_95,
+    between,
+    capital,
+    count,
+    fixed,
+    in_scale,
+    share,
+    signed,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +103,8 @@ def rank_chart(ranks: Sequence[LDS]) -> Chart | None:
 
 def plots(ranks: Sequence[LDS], lines: Sequence[Calibration]) -> list[Plot]:
     """The spread of every LDS over targets and every calibration, those of one method side by side."""
-    found = [*map(_spread_plot, ranks), *map(_calibration_plot, lines)]
+    said = {note for rank in ranks for note in rank.notes}
+    found = [*map(_spread_plot, ranks), *(_calibration_plot(line, said) for line in lines)]
     methods = list(dict.fromkeys(plot.method for plot in found))
     return sorted(found, key=lambda plot: methods.index(plot.method))
 
@@ -138,10 +149,23 @@ def _rank_sentences(ranks: Sequence[LDS]) -> tuple[str, ...]:
         if rank.reliability is not None:
             said.append(f"Two single seeds agree with a rank correlation of {fixed(rank.reliability)}.")
             break
+    said += [_own_basis(rank) for rank in ranks if _basis(rank) != _basis(first)]
     left_out = max(rank.left_out for rank in ranks)
     if left_out:
         said.append(f"{count(left_out, 'subset')} with a diverged training left out.")
     return tuple(said)
+
+
+def _basis(rank: LDS) -> tuple[object, ...]:
+    """What an LDS rests on; two of one basis can be read side by side."""
+    return rank.subsets, rank.repeats, rank.targets, rank.ceiling
+
+
+def _own_basis(rank: LDS) -> str:
+    return (
+        f"{rank.method} was judged elsewhere: {count(rank.subsets, 'subset')}, {count(rank.repeats, 'seed')} each, "
+        f"{count(rank.targets, 'target')}; noise ceiling {ceiling_words(rank)}."
+    )
 
 
 def _spread_plot(rank: LDS) -> Plot:
@@ -156,13 +180,16 @@ def _spread_plot(rank: LDS) -> Plot:
     return Plot(rank.method, "Spread over targets", drawing, sentence)
 
 
-def _calibration_plot(line: Calibration) -> Plot:
+def _calibration_plot(line: Calibration, said: set[str]) -> Plot:
+    """Predicted against measured; the calibration's notes follow, but for those said elsewhere."""
     points = [
         (float(x), float(y), NORMAL_95 * float(error))
         for x, y, error in zip(line.predicted, line.measured, line.measured_error, strict=True)
     ]
     absolute = line.units == "output"
-    drawing = scatter(points, slope=line.slope, identity=absolute, names=("predicted, from the target's mean", "measured"))
+    drawing = scatter(
+        points, slope=line.slope, identity=absolute, names=("predicted, from the target's mean", "measured")
+    )
     meaning = (
         "A slope of 1 (dashed line) says that predicted changes have the right size."
         if absolute
@@ -172,7 +199,8 @@ def _calibration_plot(line: Calibration) -> Plot:
         f"Slope {_slope(line)}, R² {fixed(line.r2)} {between(line.r2_interval)}. {meaning} Points are bins, "
         f"both sides taken from each target's own mean, with 95{HARD_SPACE}% intervals."
     )
-    return Plot(line.method, "Calibration", drawing, sentence)
+    notes = [capital(note) for note in line.notes if note not in said]
+    return Plot(line.method, "Calibration", drawing, " ".join([sentence, *notes]))
 
 
 def _slope(line: Calibration) -> str:
@@ -182,8 +210,20 @@ def _slope(line: Calibration) -> str:
 
 def _removal(test: RemovalTest) -> Removal:
     rows = (
-        (f"The {count(test.k, 'example')} that {'helps' if test.k == 1 else 'help'} most", test.top_mean, test.top_interval, test.top_change, False),
-        (f"{count(test.k, 'random example')}", test.random_mean, test.random_interval, test.random_change, True),
+        (
+            f"The {count(test.k, 'example')} that {'helps' if test.k == 1 else 'help'} most",
+            test.top_mean,
+            test.top_interval,
+            test.top_change,
+            False,
+        ),
+        (
+            f"{count(test.k, 'random example')}",
+            test.random_mean,
+            test.random_interval,
+            test.random_change,
+            True,
+        ),
     )
     known = [0.0, *(v for _, mean, ends, dots, _ in rows for v in (mean, *ends, *map(float, dots)))]
     scale, largest = Scale.around(known), max(map(abs, known))
@@ -197,7 +237,13 @@ def _removal(test: RemovalTest) -> Removal:
         f"Mean change of the output over {count(len(test.targets), 'target')}, {count(test.repeats, 'retraining')} of "
         "each world; every dot is one target."
     )
-    return Removal(test.method, Chart(tuple(lines), axis(scale), (sentence,)), Verdict(test.verdict, REMOVAL_WORDS[test.verdict]))
+    if test.left_out:
+        sentence += f" {count(test.left_out, 'target')} with a diverged retraining left out."
+    return Removal(
+        test.method,
+        Chart(tuple(lines), axis(scale), (sentence,)),
+        Verdict(test.verdict, REMOVAL_WORDS[test.verdict]),
+    )
 
 
 def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:

@@ -35,19 +35,17 @@ def origins(parts: Parts) -> list[Origin]:
 
 def _of_attribution(attribution: Attribution) -> Origin:
     info = attribution.info
-    general = [
-        ("training examples", f"{attribution.n:,}"),
-        ("target rows", f"{attribution.m:,}"),
-        ("units", UNITS[attribution.units]),
-        ("data share seen by its models", "not known" if info.fraction is None else share(info.fraction)),
-        ("removal", REMOVAL[info.removal]),
-        ("question", info.question or "not recorded"),
-    ]
+    general = {
+        "training examples": f"{attribution.n:,}",
+        "target rows": f"{attribution.m:,}",
+        "units": UNITS[attribution.units],
+        "data share seen": "not known" if info.fraction is None else share(info.fraction),
+        "removal": REMOVAL[info.removal],
+        "question": info.question or "not recorded",
+    }
     return Origin(
         info.method,
-        _groups(
-            General=dict(general), Settings=info.settings, Cost=info.cost, Certificate=info.certificate
-        ),
+        _groups(General=general, Settings=info.settings, Cost=info.cost, Certificate=info.certificate),
         info.note,
     )
 

@@ -10,13 +10,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from dataloupe._errors import BadInput, StoreError
+from dataloupe._errors import StoreError
 from dataloupe._identity import NUMERICS
 from dataloupe._typing import Ids
 from dataloupe.apps import WhatIf
 from dataloupe.core import Attribution, Outcomes
 from dataloupe.judge import LDS, Calibration, RemovalTest
-from dataloupe.report._answers import answer_views, answer_sentence
+from dataloupe.report._answers import answer_sentence, answer_views
 from dataloupe.report._cards import check_targets, choose_targets, target_cards
 from dataloupe.report._judged import plots, rank_chart, removal_views
 from dataloupe.report._origin import origins
@@ -70,9 +70,7 @@ def report(
     return path
 
 
-def render(
-    parts: Parts, *, title: str | None, targets: list[int] | None, top: int, date: str | None
-) -> str:
+def render(parts: Parts, *, title: str | None, targets: list[int] | None, top: int, date: str | None) -> str:
     """The page as text; everything that comes from data is escaped."""
     rows, why = choose_targets(parts, targets)
     main = parts.main
@@ -95,7 +93,7 @@ def render(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    style = Markup(files.joinpath("page.css").read_text(encoding="utf-8"))  # noqa: S704  (our own file)
+    style = Markup(files.joinpath("page.css").read_text(encoding="utf-8"))
     template = environment.from_string(files.joinpath("page.html").read_text(encoding="utf-8"))
     return template.render(context, style=style)
 
@@ -105,7 +103,9 @@ def _summary(parts: Parts) -> str:
     found = []
     best = max(parts.ranks, key=lambda rank: rank.value, default=None)
     if best is not None:
-        limit = "" if best.ceiling is None else f", where retraining noise lets nobody pass {fixed(best.ceiling)}"
+        limit = (
+            "" if best.ceiling is None else f", where retraining noise lets nobody pass {fixed(best.ceiling)}"
+        )
         found.append(
             f"over {count(best.subsets, 'retraining subset')}, {quoted(best.method)} orders the measured outputs of "
             f"{count(best.targets, 'target')} with a rank correlation of {fixed(best.value)} "

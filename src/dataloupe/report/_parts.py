@@ -106,7 +106,10 @@ def sort_parts(parts: Sequence[Any]) -> Parts:
     found = Parts(
         every,
         outcomes[0] if outcomes else None,
-        *(tuple(part for part in parts if isinstance(part, kind)) for kind in KINDS[2:]),
+        tuple(part for part in parts if isinstance(part, LDS)),
+        tuple(part for part in parts if isinstance(part, Calibration)),
+        tuple(part for part in parts if isinstance(part, RemovalTest)),
+        tuple(part for part in parts if isinstance(part, WhatIf)),
     )
     _check_together(found, len(outcomes))
     return found
@@ -168,14 +171,17 @@ def _check_together(parts: Parts, outcomes: int) -> None:
     for method, rank in ((method, parts.rank_of(method)) for method in parts.every):
         if rank is not None and len(rank.per_target) != method.m:
             _refuse(f"an LDS over {len(rank.per_target)} target rows for {method.m} of {method.name}")
-    for answer in parts.answers if parts.main is not None else ():
-        _check_answer(answer, parts.main.n, parts.main.m)
+    if parts.main is not None:
+        for answer in parts.answers:
+            _check_answer(answer, parts.main.n, parts.main.m)
 
 
 def _check_answer(answer: WhatIf, n: int, m: int) -> None:
     last = max(map(int, answer.removed))
     if not 0 <= answer.target < m or last >= n:
-        _refuse(f"a what-if of target {answer.target}, removing up to row {last}, beside {n} rows and {m} targets")
+        _refuse(
+            f"a what-if of target {answer.target}, removing up to row {last}, beside {n} rows and {m} targets"
+        )
 
 
 def _refuse(found: str) -> NoReturn:

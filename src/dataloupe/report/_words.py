@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-MINUS = "−"
+MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 HARD_SPACE = "\xa0"
 NORMAL_95 = 1.959964
 """Standard errors on either side of a 95 % interval."""
@@ -32,7 +32,7 @@ def in_scale(value: float, scale: float, digits: int = 3) -> str:
     power = math.floor(math.log10(abs(scale))) if scale else 0
     if -4 <= power <= 5:
         return fixed(value, max(0, digits - 1 - power))
-    return fixed(value / 10.0**power, digits - 1) + "×10" + str(power).translate(_RAISED)
+    return fixed(value / 10.0**power, digits - 1) + f"{TIMES}10" + str(power).translate(_RAISED)
 
 
 def signed(text: str) -> str:

@@ -23,7 +23,8 @@ from dataloupe.run._worker import Answer, serve
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _PATIENCE = 5.0
-"""Seconds that a worker gets to end by itself."""
+"""Seconds that a worker gets to end when it is told to."""
+_IDLE = -1
 
 
 class Processes:
@@ -33,7 +34,7 @@ class Processes:
     not be written to. A job whose worker dies is tried once more. Results come in the order they end.
 
     Raises ``BadInput`` dl-651 (fewer than one worker or thread); ``map`` raises ``CapabilityError`` dl-650
-    before any process starts (context or jobs that cannot travel), ``TrainingError`` dl-656 (a job whose
+    before any process starts (context or jobs that cannot travel), dl-657 (no shared memory), ``TrainingError`` dl-656 (a job whose
     worker died twice), and whatever a job raises, the worker's traceback as its note.
 
     >>> from operator import add
@@ -92,7 +93,7 @@ def _carry_out(crew: "_Crew", jobs: list[Any], workers: int) -> Iterator[tuple[i
             crew.hire()
         for worker in crew.workers:
             worker.give(waiting, jobs)
-        while busy := [worker for worker in crew.workers if worker.job is not None]:
+        while busy := [worker for worker in crew.workers if worker.job != _IDLE]:
             ready = wait([worker.pipe for worker in busy])
             for worker in (worker for worker in busy if worker.pipe in ready):
                 answer = worker.answer()
@@ -113,12 +114,12 @@ def _carry_out(crew: "_Crew", jobs: list[Any], workers: int) -> Iterator[tuple[i
 class _Worker:
     process: BaseProcess
     pipe: Connection
-    job: int | None = None
+    job: int = _IDLE
 
     def give(self, waiting: collections.deque[int], jobs: list[Any]) -> None:
         """Hand the next job over, if there is one."""
-        self.job = waiting.popleft() if waiting else None
-        if self.job is not None:
+        self.job = waiting.popleft() if waiting else _IDLE
+        if self.job != _IDLE:
             with contextlib.suppress(ConnectionError):  # it died: its silence tells, in `answer`
                 self.pipe.send_bytes(pickle.dumps((self.job, jobs[self.job])))
 
@@ -148,30 +149,36 @@ class _Crew:
         theirs.close()
         worker = _Worker(process, ours)
         self.workers.append(worker)
-        with contextlib.suppress(ConnectionError):  # it died: its silence tells, in `answer`
-            ours.send(self._errand)
+        try:
+            with contextlib.suppress(ConnectionError):  # it died: its silence tells, in `answer`
+                ours.send(self._errand)
+        except RuntimeError as error:  # torch's, where it shares tensors
+            raise CapabilityError(
+                "dl-657",
+                asked="tensors in memory that processes share",
+                found=str(error),
+                do="give the machine more of it (docker run --shm-size=8g), or work in this process: dataloupe.run.Serial",
+            ) from error
         return worker
 
     def bury(self, worker: _Worker, deaths: collections.Counter[int]) -> int:
         """Take a dead worker off the list; the job it had, to be tried once more, or ``TrainingError``."""
         self.workers.remove(worker)
-        job, code = _known(worker.job), _end(worker)
-        deaths[job] += 1
-        if deaths[job] > 1:
+        code = _end(worker)
+        deaths[worker.job] += 1
+        if deaths[worker.job] > 1:
             raise TrainingError(
                 "dl-656",
-                asked=f"job {job} in a worker process",
+                asked=f"job {worker.job} in a worker process",
                 found=f"two workers that died of it, the last with {_exit_in_words(code)}",
                 do="run it in this process (dataloupe.run.Serial) to see why; if memory ran out, use fewer workers",
             )
-        return job
+        return worker.job
 
     def dismiss(self) -> None:
-        """End all workers: the idle ones by closing their pipe, the busy ones at once."""
+        """End all workers at once: results have come home, and nothing else of theirs is kept."""
         for worker in self.workers:
-            worker.pipe.close()
-            if worker.job is not None:
-                worker.process.terminate()
+            worker.process.terminate()
         for worker in self.workers:
             _end(worker)
         self.workers.clear()
@@ -192,10 +199,6 @@ def _exit_in_words(code: int | None) -> str:
         name = signal.Signals(-code).name
         return f"signal {name}" + (" (which the system sends when memory runs out)" if code == -9 else "")
     return f"exit code {code}"
-
-
-def _known(job: int | None) -> int:
-    return -1 if job is None else job
 
 
 @contextlib.contextmanager

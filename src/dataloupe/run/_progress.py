@@ -86,9 +86,9 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         facts = self.facts(self._clock() - self._started)
+        self._display.close(facts)
         if self._file is not None:
             self._file(facts)
-        self._display.close(facts)
 
     def advance(self, k: int = 1) -> None:
         """`k` more are done."""

@@ -27,7 +27,7 @@ class Whitened(NamedTuple):
 
 
 def whitened(
-    features: Float[np.ndarray, "n d"], targets: Float[np.ndarray, "m d"], relative_ridge: float
+    features: Float[np.ndarray, "n d"], targets: Float[np.ndarray, "m e"], relative_ridge: float
 ) -> Whitened:
     """phi (X'X + ridge I)^-1 X' with ridge = relative_ridge tr(X'X) / d, for every target row phi.
 

@@ -210,21 +210,36 @@ class AttributorContract(abc.ABC):
         again = self.attributor().attribute(edited, MemoryLab())
         must(_equal(after, again), "the answer on edited data does not depend on what was asked before")
 
+    def poorer(self) -> list[Question]:
+        """The question put to a learner that only trains, and to one that only shows finished models."""
+        question = self.question()
+        learners: list[Any] = [ShutRidge(), RidgeSource(question.train)]
+        return [dataclasses.replace(question, learner=learner) for learner in learners]
+
     def test_missing_capabilities_are_refused_before_work(self) -> None:
-        """A learner without what the method requires: CapabilityError, and nothing was trained."""
-        question, lab = self.question(), _Sealed()
+        """A learner without what the method requires: CapabilityError dl-205, and nothing was trained."""
+        method, lab = self.attributor(), _Sealed()
         lab.sealed = True
-        poorer: tuple[Any, ...] = (ShutRidge(), RidgeSource(question.train))
-        for learner in poorer:
-            poor = dataclasses.replace(question, learner=learner)
-            if self.attributor().requires <= capabilities(poor):
-                continue
-            try:
-                self.attributor().attribute(poor, lab)
-            except CapabilityError as error:
-                must(error.code == "dl-205", f"missing capabilities are dl-205, not {error.code}")
-            else:
-                must(False, f"{type(learner).__name__} lacks {set(self.attributor().requires)}: refuse it")
+        for question in self.poorer():
+            if not method.requires <= capabilities(question):
+                try:
+                    method.attribute(question, lab)
+                except CapabilityError as error:
+                    must(error.code == "dl-205", f"missing capabilities are dl-205, not {error.code}")
+                else:
+                    must(False, f"a learner without {set(method.requires)} is refused")
+
+    def test_what_it_requires_is_enough(self) -> None:
+        """A learner with what the method requires, and no more, gets an answer."""
+        method = self.attributor()
+        for question in self.poorer():
+            if method.requires <= capabilities(question):
+                try:
+                    method.attribute(question, MemoryLab())
+                except CapabilityError as error:
+                    raise AssertionError(
+                        f"`requires` names all that is needed, and here is more: {error}"
+                    ) from error
 
     def test_sign_and_size_on_the_ridge_oracle(self) -> None:
         """Positive scores where having the example raises the output: correlation with the true effects."""

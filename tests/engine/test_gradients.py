@@ -1,0 +1,86 @@
+"""Per-example gradients at once = one by one by autograd; in float64 to 1e-10."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dataloupe import outputs
+from dataloupe._errors import CapabilityError, TrainingError
+from dataloupe.core import Examples, MemoryLab, Question, Subsets, TorchModel
+from dataloupe.engine import embeddings, features
+from dataloupe.learners import SGD
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """No sketch."""
+
+    def width(self, p):
+        return p
+
+    def project(self, gradients):
+        return gradients
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.out = nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Linear(48, 3)
+
+    def forward(self, x):
+        return self.out(torch.tanh(self.norm(self.conv(x))).flatten(1))
+
+
+def images(n, seed):
+    draws = torch.Generator().manual_seed(seed)
+    return Examples(torch.randn(n, 1, 6, 6, generator=draws), torch.randint(0, 3, (n,), generator=draws))
+
+
+def asked(output, train_output=None):
+    learner = SGD(Net, epochs=1, lr=0.1, batch_size=8)
+    return Question(learner, images(14, 0), images(5, 1), output, train_output)
+
+
+@pytest.mark.parametrize(
+    "output", [outputs.margin, outputs.hard_margin, outputs.loss, outputs.log_prob], ids=lambda o: o.name
+)
+def test_the_same_as_one_by_one(output):
+    question, lab, subsets = asked(output), MemoryLab(), Subsets(n=14, count=1)
+    plain = lab.features(question, subsets, 0, Whole())
+    fast = features(question, lab.models(question, subsets)[0], Whole())
+    for ours, theirs in zip(fast, plain, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_every_component_of_a_target_has_its_row():
+    question, lab, subsets = asked(outputs.Logits(3), outputs.margin), MemoryLab(), Subsets(n=14, count=1)
+    plain = lab.features(question, subsets, 0, Whole())
+    fast = features(question, lab.models(question, subsets)[0], Whole())
+    assert fast.targets.shape[0] == question.m == 15
+    np.testing.assert_allclose(fast.targets, plain.targets, rtol=1e-4, atol=1e-5)
+
+
+def test_several_components_on_the_training_side_are_refused():
+    question = asked(outputs.Logits(3))
+    with pytest.raises(CapabilityError, match=r"dl-208.*train_output"):
+        features(question, MemoryLab().models(question, Subsets(n=14, count=1))[0], Whole())
+
+
+def test_a_gradient_that_is_no_number_is_refused_with_its_example():
+    question = asked(outputs.margin)
+    model = MemoryLab().models(question, Subsets(n=14, count=1))[0]
+    broken = TorchModel(model.module, {k: p * float("inf") for k, p in model.params.items()}, model.buffers)
+    with pytest.raises(TrainingError, match=r"dl-224.*example 0"):
+        features(question, broken, Whole())
+
+
+def test_embeddings_are_what_the_last_layer_sees():
+    question = asked(outputs.margin)
+    model = MemoryLab().models(question, Subsets(n=14, count=1))[0]
+    found = embeddings(question, model)
+    assert found.train.shape == (14, 48) and found.targets.shape == (5, 48)
+    logits = found.targets @ model.params["out.weight"].numpy().T + model.params["out.bias"].numpy()
+    np.testing.assert_allclose(logits, model.predict(question.targets.inputs).detach(), rtol=1e-4, atol=1e-5)

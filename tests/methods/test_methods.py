@@ -1,0 +1,314 @@
+"""Methods on the least-squares oracle, where influence and retraining are algebra."""
+
+import dataclasses
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+
+from dataloupe import outputs
+from dataloupe._errors import BadInput, CapabilityError, TrainingError
+from dataloupe.core import Examples, Features, MemoryLab, Outcomes, Question, Subsets, TorchModel
+from dataloupe.methods import TRAK, Datamodel, FeatureSimilarity, GradientSimilarity, RandomScores
+from dataloupe.testing import RidgeLearner
+
+N, D, M = 40, 3, 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Solved(RidgeLearner):
+    """The ridge oracle, which also shows its models: one on each subset of a recipe (None: nobody knows which)."""
+
+    shown: Subsets | None = None
+    known: bool = True
+
+    def models(self):
+        train = regression()[0]
+        masks = np.ones((4, N), dtype=bool) if self.shown is None else self.shown.masks()
+        return [self.train(train, torch.from_numpy(mask.astype(np.float32)), seed=0) for mask in masks]
+
+    def subsets(self, n):
+        return (self.shown or Subsets.full(n, 4)) if self.known else None
+
+
+def regression():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((N, D))
+    y = x @ rng.standard_normal(D) + rng.standard_normal(N)
+    train = Examples(torch.tensor(x, dtype=torch.float32), torch.tensor(y, dtype=torch.float32))
+    phi = torch.tensor(rng.standard_normal((M, D)), dtype=torch.float32)
+    return train, Examples(phi, torch.zeros(M))
+
+
+def question(learner=None):
+    train, targets = regression()
+    return Question(learner or Solved(penalty=1e-6), train, targets, outputs.value)
+
+
+def classes():
+    rng = np.random.default_rng(1)
+    x = torch.tensor(rng.standard_normal((N, D)), dtype=torch.float32)
+    data = Examples(x, torch.tensor(rng.integers(0, 3, N)))
+    return Question(Solved(penalty=1.0, classes=3), data, data[:M], outputs.margin)
+
+
+def influence():
+    """x' (X'X)^-1 x_i residual_i: what having row i adds, to first order."""
+    train, targets = regression()
+    x, y, phi = train.inputs.double().numpy(), train.labels.double().numpy(), targets.inputs.double().numpy()
+    inverse = np.linalg.inv(x.T @ x)
+    return phi @ inverse @ x.T * (y - x @ inverse @ x.T @ y)
+
+
+METHODS = [
+    Datamodel(Subsets(n=N, count=30)),
+    Datamodel(Subsets(n=N, count=30), estimator="lasso"),
+    Datamodel(Subsets(n=N, count=30), estimator="means", repeats=2),
+    TRAK(models=2, dim=2),
+    RandomScores(),
+    GradientSimilarity(),
+    GradientSimilarity(kind="cosine", models=2),
+    FeatureSimilarity(),
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_asked_twice_a_method_answers_from_memory(method):
+    lab = MemoryLab()
+    first = method.attribute(question(), lab)
+    lab.outcomes = lab.features = lab.embeddings = None
+    second = method.attribute(question(), lab)
+    assert first.scores.shape == (M, N) and first.scores.std() > 0
+    np.testing.assert_array_equal(first.scores, second.scores)
+    assert (first.units, first.info) == (second.units, second.info)
+    assert first.units == ("output" if isinstance(method, Datamodel) else "relative")
+    assert method.needs(question()).fraction > 0
+    again = method.attribute(question(), MemoryLab())
+    np.testing.assert_array_equal(first.scores, again.scores)
+
+
+# --- TRAK ---
+
+
+def test_trak_of_least_squares_is_the_influence_function():
+    found = TRAK(models=1, ridge=1e-10, fraction=1.0).attribute(question(), MemoryLab())
+    np.testing.assert_allclose(found.scores, influence(), atol=1e-4 * np.abs(influence()).max())
+    assert found.units == "relative" and found.info.fraction == 1.0
+    assert "all of the data" in found.info.note
+    assert found.info.certificate["effective_dimension"] == [pytest.approx(D, abs=0.1)]
+
+
+def test_its_sign_and_size_are_those_of_leave_one_out_retraining():
+    asked = question()
+    found = TRAK(models=1, ridge=1e-10, fraction=1.0).attribute(asked, MemoryLab())
+    worlds = Subsets.without(N, [[], *([i] for i in range(N))])
+    values = MemoryLab().outcomes(asked, worlds).values[:, 0].astype(np.float64)
+    having = (values[0] - values[1:]).T
+    x = regression()[0].inputs.double().numpy()
+    leverage = np.einsum("nd,de,ne->n", x, np.linalg.inv(x.T @ x), x)
+    np.testing.assert_allclose(found.scores / (1 - leverage), having, atol=1e-3 * np.abs(having).max())
+    clear = np.abs(having) > 1e-4
+    assert (np.sign(found.scores) == np.sign(having))[clear].all()
+
+
+def test_trak_is_the_product_of_averages_and_keeps_single_models():
+    half = Subsets(n=N, count=4, seed=5)
+    found = TRAK(models=4, dim=2, seed=3).attribute(question(Solved(penalty=1.0, shown=half)), MemoryLab())
+    parts = [np.asarray(p.scores, dtype=np.float64) for p in found.parts()]
+    assert len(parts) == 4 and found.info.fraction == 0.5 and "50%" in found.info.note
+    lab = Recorded()
+    TRAK(models=4, dim=2, seed=3).attribute(question(Solved(penalty=1.0, shown=half)), lab)
+    values, slope = np.mean([v for v, _ in lab.parts], 0), np.mean([s for _, s in lab.parts], 0)
+    np.testing.assert_allclose(found.scores, values * slope, rtol=1e-4, atol=1e-7)
+    for part, (v, s) in zip(parts, lab.parts, strict=True):
+        np.testing.assert_allclose(part, v * s, rtol=1e-5, atol=1e-8)
+    assert len({p.tobytes() for p in parts}) == 4
+
+
+class Recorded(MemoryLab):
+    """Keeps what is put."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts, self.asked = [], []
+
+    def put(self, kind, made_by, arrays, facts):
+        super().put(kind, made_by, arrays, facts)
+        if kind == "trak-part":
+            self.parts.append((arrays["values"], arrays["slope"]))
+
+    def features(self, question, subsets, k, sketch):
+        self.asked.append((k, sketch))
+        return super().features(question, subsets, k, sketch)
+
+
+def test_every_model_has_a_sketch_of_its_own_and_a_killed_run_resumes():
+    lab = Recorded()
+    TRAK(models=2, dim=2).attribute(question(), lab)
+    found = TRAK(models=4, dim=2).attribute(question(), lab)
+    assert [k for k, _ in lab.asked] == [0, 1, 2, 3]
+    assert len({sketch.seed for _, sketch in lab.asked}) == 4
+    np.testing.assert_array_equal(
+        found.scores, TRAK(models=4, dim=2).attribute(question(), MemoryLab()).scores
+    )
+
+
+def test_other_settings_are_other_parts():
+    lab = Recorded()
+    for method in (TRAK(models=1), TRAK(models=1, ridge=2.0), TRAK(models=1, seed=1), TRAK(models=1, dim=2)):
+        method.attribute(question(), lab)
+    assert len(lab.asked) == 4
+
+
+class Broken(MemoryLab):
+    """Some models have gradients that are not finite."""
+
+    def __init__(self, bad):
+        super().__init__()
+        self.bad = bad
+
+    def features(self, question, subsets, k, sketch):
+        train, slope, targets = super().features(question, subsets, k, sketch)
+        return Features(train * np.float32(np.nan if k in self.bad else 1), slope, targets)
+
+
+@pytest.mark.parametrize("make", [TRAK, GradientSimilarity])
+def test_a_diverged_model_is_left_out_and_counted(make):
+    found = make(models=3).attribute(question(), Broken({1}))
+    assert found.info.certificate["left_out"] == 1 and "1 models without finite" in found.info.note
+    with pytest.raises(TrainingError, match="dl-712"):
+        make(models=2).attribute(question(), Broken({0, 1}))
+
+
+def test_trak_says_when_nobody_knows_what_its_models_saw():
+    found = TRAK(models=2).attribute(question(Solved(known=False)), MemoryLab())
+    assert found.info.fraction is None and "nobody knows" in found.info.note
+
+
+# --- baselines ---
+
+
+def test_dot_is_the_first_order_effect_of_a_gradient_step():
+    found = GradientSimilarity().attribute(question(), MemoryLab()).scores
+    train, targets = regression()
+    model = question().learner.models()[0]
+    left = train.labels - model.predict(train.inputs)[:, 0]
+    expected = targets.inputs @ (left[:, None] * train.inputs).T
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+    step = {"weight": model.params["weight"] + 1e-3 * left[7] * train.inputs[7]}
+    moved = model.with_params(step).predict(targets.inputs) - model.predict(targets.inputs)
+    np.testing.assert_allclose(moved[:, 0] / 1e-3, found[:, 7], atol=1e-2)
+
+
+def test_cosine_is_between_minus_one_and_one_and_keeps_the_sign():
+    dot = GradientSimilarity().attribute(question(), MemoryLab()).scores
+    cosine = GradientSimilarity(kind="cosine").attribute(question(), MemoryLab())
+    assert np.abs(cosine.scores).max() <= 1.0001
+    assert (np.sign(cosine.scores) == np.sign(dot))[np.abs(dot) > 1e-3].all()
+    assert cosine.info.certificate["zero_gradients"] == 0
+
+
+def test_feature_similarity_is_signed_by_the_label():
+    asked = classes()
+    found = FeatureSimilarity().attribute(asked, MemoryLab())
+    x, labels = asked.train.inputs.numpy(), asked.train.labels.numpy()
+    unit = x / np.linalg.norm(x, axis=1)[:, None]
+    sign = np.where(labels[:M, None] == labels, 1, -1)
+    np.testing.assert_allclose(found.scores, unit[:M] @ unit.T * sign, atol=1e-5)
+    assert found.scores[0, 0] == pytest.approx(1.0, abs=1e-5)
+    plain = FeatureSimilarity(signed=False).attribute(asked, MemoryLab())
+    np.testing.assert_allclose(plain.scores, unit[:M] @ unit.T, atol=1e-5)
+
+
+def test_without_classes_feature_similarity_has_no_sign_and_says_so():
+    found = FeatureSimilarity().attribute(question(), MemoryLab())
+    assert "no class labels" in found.info.note
+
+
+def test_random_scores_are_standard_normal_and_keyed():
+    a, b = (RandomScores(seed).attribute(question(), MemoryLab()).scores for seed in (0, 1))
+    assert abs(a.mean()) < 0.3 and 0.8 < a.std() < 1.2 and not np.array_equal(a, b)
+
+
+# --- datamodels ---
+
+
+@pytest.mark.parametrize("estimator", ["ridge", "lasso", "means"])
+def test_a_datamodel_predicts_new_subsets_in_units_of_the_output(estimator):
+    asked = question(Solved(penalty=5.0))
+    lab = MemoryLab()
+    found = Datamodel(Subsets(n=N, count=300), estimator=estimator).attribute(asked, lab)
+    fresh = lab.outcomes(asked, Subsets(n=N, count=60, seed=9))
+    predicted, measured = found.predict(fresh.subsets), fresh.mean()
+    r2 = 1 - ((measured - predicted) ** 2).sum(0) / ((measured - measured.mean(0)) ** 2).sum(0)
+    assert r2.mean() > {"ridge": 0.8, "lasso": 0.75, "means": 0.5}[estimator]
+    assert found.info.fraction == 0.5 and found.info.certificate["subsets"] == 300
+    assert found.info.cost["trainings"] == 300
+
+
+def test_diverged_subsets_are_left_out_and_counted():
+    class Diverging(MemoryLab):
+        def outcomes(self, question, subsets, *, repeats=1):
+            whole = super().outcomes(question, subsets, repeats=repeats)
+            values = whole.values.copy()
+            values[[2, 5], 0] = np.nan
+            return Outcomes.from_arrays(subsets.masks(), values)
+
+    found = Datamodel(Subsets(n=N, count=20)).attribute(question(), Diverging())
+    assert found.info.certificate["left_out"] == 2 and found.info.certificate["subsets"] == 18
+    assert "2 subsets with a diverged run" in found.info.note
+    masks = np.delete(Subsets(n=N, count=20).masks(), [2, 5], axis=0)
+    kept = MemoryLab().outcomes(question(), Subsets.listed(masks))
+    direct = Datamodel(Subsets.listed(masks)).attribute(question(), MemoryLab())
+    assert kept.diverged == 0
+    np.testing.assert_allclose(found.scores, direct.scores, atol=1e-6)
+
+
+def test_a_remembered_datamodel_keeps_its_error():
+    lab, method = MemoryLab(), Datamodel(Subsets(n=N, count=30))
+    first, second = method.attribute(question(), lab), method.attribute(question(), lab)
+    np.testing.assert_array_equal(first.error([[1, 2], [3]]), second.error([[1, 2], [3]]))
+    assert (first.error([[1, 2]]) > 0).all()
+
+
+# --- bad use ---
+
+
+def test_impossible_settings_are_refused_when_they_are_made():
+    with pytest.raises(BadInput, match="dl-701"):
+        TRAK(ridge=0.0)
+    for bad in (
+        lambda: TRAK(models=0),
+        lambda: TRAK(fraction=1.5),
+        lambda: FeatureSimilarity(models=0),
+    ):
+        with pytest.raises(BadInput, match="dl-711"):
+            bad()
+    for bad in (
+        lambda: Datamodel(Subsets(n=N, count=2)),
+        lambda: Datamodel(Subsets(n=N, count=30), repeats=0),
+    ):
+        with pytest.raises(BadInput, match="dl-710"):
+            bad()
+
+
+def test_unknown_words_are_refused_where_types_are_not_checked(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(BadInput, match=r"dl-711.*'angle'.*cosine"):
+        GradientSimilarity(kind="angle")
+    with pytest.raises(BadInput, match=r"dl-710.*'boosting'.*ridge, lasso, means"):
+        Datamodel(Subsets(n=N, count=30), estimator="boosting")
+
+
+def test_subsets_of_other_data_are_refused():
+    with pytest.raises(BadInput, match=r"dl-710.*subsets of 41 examples.*40 training"):
+        Datamodel(Subsets(n=N + 1, count=30)).attribute(question(), MemoryLab())
+
+
+def test_a_learner_that_shows_no_models_is_refused_by_gradient_methods():
+    for method in (TRAK(), GradientSimilarity(), FeatureSimilarity()):
+        with pytest.raises(CapabilityError, match="dl-205"):
+            method.attribute(question(RidgeLearner()), MemoryLab())
+    assert isinstance(question().learner.models()[0], TorchModel)

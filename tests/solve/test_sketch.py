@@ -1,0 +1,157 @@
+"""Sketches keep inner products on average, and every row to itself; whitening is its formula."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataloupe._errors import BadInput
+from dataloupe.kernels import bucket_sum, bucket_sum_reference
+from dataloupe.solve import DenseSketch, Exact, HashSketch, whitened
+from dataloupe.solve._sketch import hash_tables
+
+SKETCHES = [
+    lambda seed: HashSketch(32, seed),
+    lambda seed: HashSketch(32, seed, s=3),
+    lambda seed: DenseSketch(32, seed),
+]
+
+
+def gradients(rows=6, p=300, seed=0):
+    return torch.randn(rows, p, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("make", SKETCHES)
+def test_inner_products_are_kept_on_average(make):
+    x = gradients(2)
+    truth, size = float(x[0] @ x[1]), float(x[0].norm() * x[1].norm())
+    found = [float(s[0] @ s[1]) for s in (make(seed).project(x) for seed in range(300))]
+    error = np.std(found) / 300**0.5
+    assert abs(np.mean(found) - truth) < 4 * error
+    assert 0.5 < np.std(found) / (size * 32**-0.5) < 2
+
+
+@pytest.mark.parametrize("make", [*SKETCHES, lambda _: Exact()])
+def test_a_row_does_not_feel_its_batch_and_the_same_seed_gives_the_same(make):
+    x = gradients(7)
+    whole = make(1).project(x)
+    assert whole.shape == (7, make(1).width(300)) and whole.dtype == torch.float32
+    assert torch.equal(make(1).project(x), whole)
+    alone = torch.cat([make(1).project(row[None]) for row in x])
+    torch.testing.assert_close(alone, whole, rtol=0, atol=1e-5)
+    if not isinstance(make(1), DenseSketch):  # sums in the order of the parameters: the very same bits
+        assert torch.equal(alone, whole)
+
+
+@pytest.mark.parametrize("make", SKETCHES)
+def test_it_is_linear_and_another_seed_is_another_sketch(make):
+    x = gradients(3)
+    torch.testing.assert_close(
+        make(0).project(2 * x[:1] - x[1:2]),
+        2 * make(0).project(x[:1]) - make(0).project(x[1:2]),
+        atol=1e-4,
+        rtol=1e-4,
+    )
+    assert not torch.allclose(make(0).project(x), make(1).project(x), atol=0.1)
+
+
+def test_a_hash_sketch_puts_every_parameter_in_one_bucket_with_one_sign():
+    matrix = HashSketch(8, seed=3).project(torch.eye(500))
+    assert ((matrix != 0).sum(1) == 1).all() and set(matrix.unique().tolist()) == {-1.0, 0.0, 1.0}
+    counts = (matrix != 0).sum(0)
+    assert counts.min() > 35 and counts.max() < 95
+
+
+def test_neighbouring_buckets_add_to_the_sketch_of_half_the_dimensions():
+    x = gradients()
+    wide, half = HashSketch(64, seed=5).project(x), HashSketch(32, seed=5).project(x)
+    torch.testing.assert_close(wide.reshape(6, 32, 2).sum(2), half, rtol=1e-5, atol=1e-5)
+
+
+def test_small_models_stay_exact():
+    x = gradients(p=20)
+    assert torch.equal(HashSketch(32).project(x), x) and HashSketch(32).width(20) == 20
+
+
+def test_a_dense_sketch_does_not_depend_on_its_blocks(monkeypatch):
+    x = gradients()
+    whole = DenseSketch(16).project(x)
+    monkeypatch.setattr("dataloupe.solve._sketch.BLOCK", 16 * 7)
+    torch.testing.assert_close(DenseSketch(16).project(x), whole, rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 60), st.integers(1, 9), st.integers(0, 99))
+def test_the_compiled_sum_is_the_plain_one(b, p, dim, seed):
+    x = gradients(b, p, seed)
+    buckets, signs = hash_tables(seed, 1, dim, p, torch.device("cpu"))
+    found = bucket_sum(x, buckets[0], signs[0], dim)
+    torch.testing.assert_close(
+        found, bucket_sum_reference(x, buckets[0], signs[0], dim), rtol=1e-5, atol=1e-5
+    )
+    plain = torch.zeros(b, dim).index_add_(1, buckets[0], x * signs[0])
+    torch.testing.assert_close(found, plain, rtol=1e-6, atol=1e-6)
+
+
+def test_half_precision_gradients_are_summed_in_fp32():
+    x = torch.full((1, 50_000), 1.0, dtype=torch.bfloat16)
+    signs = HashSketch(4, seed=0).project(torch.ones(1, 50_000))
+    assert torch.equal(HashSketch(4, seed=0).project(x), signs)
+
+
+@pytest.mark.parametrize(("n", "d"), [(50, 12), (12, 50), (20, 20)])
+@pytest.mark.parametrize("ridge", [1e-6, 1.0, 100.0])
+def test_whitening_is_its_formula_on_either_side(n, d, ridge):
+    rng = np.random.default_rng(0)
+    x, phi = rng.standard_normal((n, d)), rng.standard_normal((5, d))
+    found = whitened(x, phi, ridge)
+    gram = x.T @ x
+    absolute = ridge * np.trace(gram) / d
+    inverse = np.linalg.inv(gram + absolute * np.eye(d))
+    np.testing.assert_allclose(found.values, phi @ inverse @ x.T, rtol=1e-6, atol=1e-8)
+    assert found.ridge == pytest.approx(absolute)
+    assert found.dimension == pytest.approx(np.trace(gram @ inverse), rel=1e-6)
+    assert found.residual < 1e-8 and found.zero_rows == 0
+
+
+def test_primal_and_dual_agree():
+    rng = np.random.default_rng(1)
+    x, phi = rng.standard_normal((30, 30)), rng.standard_normal((4, 30))
+    primal = whitened(x, phi, 0.5).values
+    wider = np.concatenate([x, np.zeros((30, 30))], axis=1)
+    dual = whitened(
+        wider, np.concatenate([phi, np.zeros((4, 30))], axis=1), 1.0
+    ).values  # mean eigenvalue halves
+    np.testing.assert_allclose(primal, dual, atol=1e-10)
+
+
+def test_features_in_fp32_give_scores_in_fp32_that_are_as_good():
+    rng = np.random.default_rng(2)
+    x, phi = rng.standard_normal((200, 40)) * np.logspace(0, -3, 40), rng.standard_normal((3, 40))
+    exact = whitened(x, phi, 1e-4).values
+    found = whitened(x.astype(np.float32), phi.astype(np.float32), 1e-4).values
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, exact, atol=1e-4 * np.abs(exact).max())
+
+
+def test_bad_features_and_settings_are_refused():
+    x = np.ones((4, 2))
+    for ridge in (0.0, -1.0, np.nan):
+        with pytest.raises(BadInput, match=r"dl-701.*above 0"):
+            whitened(x, x, ridge)
+    with pytest.raises(BadInput, match=r"dl-704.*all zero"):
+        whitened(0 * x, x, 1.0)
+    with pytest.raises(BadInput, match=r"dl-704.*NaN"):
+        whitened(np.full((4, 2), np.nan), x, 1.0)
+    with pytest.raises(BadInput, match="dl-704"):
+        whitened(x, np.ones((3, 5)), 1.0)
+    for bad in (lambda: HashSketch(0), lambda: HashSketch(4, s=0), lambda: DenseSketch(0)):
+        with pytest.raises(BadInput, match="dl-703"):
+            bad()
+
+
+def test_zero_rows_are_kept_and_counted():
+    x = np.array([[1.0, 2.0], [0.0, 0.0], [3.0, 1.0]])
+    found = whitened(x, x, 1.0)
+    assert found.zero_rows == 1 and not found.values[:, 1].any()

@@ -1,0 +1,282 @@
+"""The lab: the same answers as in memory, kept by what made them, and nothing lost to any death."""
+
+import dataclasses
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from _faults import Death, FaultyOS, disk_full
+from lab_job import BACKEND, SUBSETS, make_model, points, question, run
+
+from dataloupe import lab as lab_module
+from dataloupe import outputs
+from dataloupe._errors import BadInput, CapabilityError, StoreError
+from dataloupe.core import Lab as LabProtocol
+from dataloupe.core import MemoryLab, Question, Subsets
+from dataloupe.engine import Backend
+from dataloupe.lab import Lab, differences
+from dataloupe.learners import Checkpoints
+from dataloupe.run import Serial
+from dataloupe.store import _local as local_store
+from dataloupe.store import open_store
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("nothing should be trained here")
+
+    return lambda: monkeypatch.setattr(lab_module, "run_unit", refuse)
+
+
+def quiet(where, backend=BACKEND, **settings):
+    return Lab(where, backend=backend, progress=False, **settings)
+
+
+def test_keeps_the_protocol(tmp_path):
+    assert isinstance(quiet(tmp_path), LabProtocol)
+
+
+@pytest.mark.parametrize("backend", ["loop", "stacked", BACKEND])
+def test_the_same_answers_as_the_lab_in_memory(tmp_path, backend):
+    subsets = SUBSETS.first(3)
+    plain = MemoryLab().outcomes(question(), subsets, repeats=2)
+    found = quiet(tmp_path, backend).outcomes(question(), subsets, repeats=2)
+    np.testing.assert_allclose(found.values, plain.values, rtol=1e-3, atol=1e-4)
+    assert found.removal == plain.removal == "repack"
+
+
+def test_processes_give_the_same_files_as_one_process(tmp_path):
+    here = run(tmp_path / "here")
+    lab = quiet(tmp_path / "there", dataclasses.replace(BACKEND, kind="processes"), workers=2)
+    assert np.array_equal(lab.outcomes(question(), SUBSETS).values, here.values)
+    units = [
+        {k: v for k, v in open_store(tmp_path / side).digest().items() if "/units/" in k}
+        for side in ("here", "there")
+    ]
+    assert units[0] == units[1] and len(units[0]) == 12
+
+
+def test_remembers_and_grows(tmp_path, no_training):
+    lab = quiet(tmp_path)
+    few = lab.outcomes(question(), SUBSETS.first(5))
+    many = lab.outcomes(question(), SUBSETS)
+    assert np.array_equal(many.values[:5], few.values)
+    no_training()
+    assert np.array_equal(quiet(tmp_path).outcomes(question(), SUBSETS).values, many.values)
+    assert np.array_equal(quiet(tmp_path).outcomes(question(), SUBSETS.first(3)).values, many.values[:3])
+
+
+def test_other_settings_miss_and_the_nearest_are_named(tmp_path, capsys):
+    run(tmp_path)
+    Lab(tmp_path, backend=BACKEND).outcomes(question(lr=0.2), SUBSETS.first(2))
+    said = capsys.readouterr().err
+    assert "differ in 1: question.learner.lr: 0.1 -> 0.2" in said
+    assert len([f for f in open_store(tmp_path).folders() if f.startswith("outcomes-")]) == 2
+
+
+def test_differences_name_the_path():
+    assert differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 3, "c": 2}}) == ["a.b: 3 -> 1"]
+    assert differences({"a": 1}, {}) == ["a: None -> 1"]
+
+
+def test_models_are_kept_and_read(tmp_path, no_training):
+    models = quiet(tmp_path).models(question(), SUBSETS.first(4))
+    plain = MemoryLab().models(question(), SUBSETS.first(4))
+    for ours, theirs in zip(models, plain, strict=True):
+        torch.testing.assert_close(ours.params["0.weight"], theirs.params["0.weight"], rtol=1e-3, atol=1e-4)
+    no_training()
+    again = quiet(tmp_path).models(question(), SUBSETS.first(4))
+    assert torch.equal(again[3].params["2.bias"], models[3].params["2.bias"])
+
+
+def test_models_behind_outcomes_are_kept_if_asked(tmp_path, no_training):
+    quiet(tmp_path, keep_models=True).outcomes(question(), SUBSETS.first(4))
+    no_training()
+    assert len(quiet(tmp_path).models(question(), SUBSETS.first(4))) == 4
+
+
+def test_features_and_embeddings_are_those_of_the_lab_in_memory(tmp_path):
+    class Whole:
+        def width(self, p):
+            return p
+
+        def project(self, gradients):
+            return gradients
+
+    subsets = SUBSETS.first(2)
+    ours, plain = quiet(tmp_path, "loop"), MemoryLab()
+    for found, right in (
+        (ours.features(question(), subsets, 1, Whole()), plain.features(question(), subsets, 1, Whole())),
+        (ours.embeddings(question(), subsets, 1), plain.embeddings(question(), subsets, 1)),
+    ):
+        for a, b in zip(found, right, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_put_and_get(tmp_path):
+    lab = quiet(tmp_path)
+    assert lab.get("thing", {"a": 1}) is None
+    lab.put("thing", {"a": 1}, {"x": np.arange(3.0)}, {"note": "hello"})
+    lab.put("thing", {"a": 1}, {"x": np.arange(3.0)}, {"note": "hello"})
+    arrays, facts = quiet(tmp_path).get("thing", {"a": 1})
+    assert arrays["x"].tolist() == [0, 1, 2] and facts == {"note": "hello"}
+    assert lab.get("thing", {"a": 2}) is None and lab.get("other", {"a": 1}) is None
+    [(facts, load)] = lab.entries("thing")
+    assert facts == {"note": "hello"} and load()["x"].tolist() == [0, 1, 2]
+
+
+def test_any_url_of_fsspec(no_training):
+    where = "memory://lab-test"
+    values = run(where).values
+    no_training()
+    assert np.array_equal(run(where).values, values)
+
+
+def test_progress_is_left_for_machines(tmp_path):
+    run(tmp_path)
+    [folder] = open_store(tmp_path).folders()
+    facts = open_store(tmp_path).read_facts(folder, "progress")
+    assert facts["done"] == facts["total"] == 24 and facts["unit"] == "models"
+    [times] = open_store(tmp_path).read_facts(folder, "times")["runs"]
+    assert times["models"] == 24 and 0 < times["writing"] < times["seconds"]
+
+
+# --- what cannot be meant ---
+
+
+def test_bad_use_is_refused_before_any_file(tmp_path):
+    lab = quiet(tmp_path / "new")
+    with pytest.raises(BadInput, match=r"dl-227.*61 examples.*60"):
+        lab.outcomes(question(), Subsets(n=61, count=2))
+    with pytest.raises(BadInput, match="dl-227.*0 seeds"):
+        lab.outcomes(question(), SUBSETS, repeats=0)
+    source = Checkpoints(make_model, [make_model().state_dict()])
+    finished = Question(source, points(60, 0), points(7, 1), outputs.margin)
+    with pytest.raises(CapabilityError, match="dl-207.*finished models"):
+        lab.outcomes(finished, SUBSETS)
+    assert len(lab.models(finished, Subsets.full(60))) == 1
+    with pytest.raises(BadInput, match="dl-226.*quantum"):
+        Lab.__wrapped__(tmp_path, backend="quantum") if hasattr(Lab, "__wrapped__") else _lab_of(
+            "quantum", tmp_path
+        )
+    assert not (tmp_path / "new").exists()
+
+
+def _lab_of(backend, where):
+    """Past the type checker of the tests, as a user's call would go."""
+    lab = Lab.__new__(Lab)
+    getattr(Lab.__init__, "__wrapped__", Lab.__init__)(lab, where, backend=backend)
+
+
+def test_a_folder_of_another_torch_is_not_mixed(tmp_path, monkeypatch):
+    run(tmp_path)
+    monkeypatch.setattr(
+        lab_module, "environment", lambda: {"torch": "9.9", "device": "cpu", "processor": "X"}
+    )
+    with pytest.raises(StoreError, match=r"dl-225.*torch: .* there, 9.9 here"):
+        quiet(tmp_path).outcomes(question(), SUBSETS.first(30))
+
+
+def test_the_back_end_on_record_is_used_on_resume(tmp_path):
+    quiet(tmp_path).outcomes(question(), SUBSETS.first(4))
+    lab = quiet(tmp_path, Backend("loop", "loop", unit=3))
+    assert np.array_equal(lab.outcomes(question(), SUBSETS).values, run(tmp_path / "other").values)
+
+
+@pytest.mark.parametrize("harm", ["truncated", "edited"])
+def test_a_damaged_unit_is_named_and_made_again(tmp_path, harm):
+    values = run(tmp_path).values
+    before = open_store(tmp_path).digest()
+    unit = sorted(Path(tmp_path).rglob("*.safetensors"))[5]
+    raw = unit.read_bytes()
+    unit.write_bytes(raw[:-3] if harm == "truncated" else raw[:-3] + bytes([raw[-3] ^ 1]) + raw[-2:])
+    with pytest.raises(StoreError, match=f"dl-603.*{unit.name}.*remove the file"):
+        run(tmp_path)
+    unit.unlink()
+    assert np.array_equal(run(tmp_path).values, values)
+    assert open_store(tmp_path).digest() == before
+
+
+def test_masks_are_checked_against_their_recipe(tmp_path, monkeypatch):
+    run(tmp_path)
+    monkeypatch.setattr(Subsets, "digest", lambda *_: "other masks")
+    with pytest.raises(StoreError, match=r"dl-229.*masks other than"):
+        run(tmp_path)
+
+
+# --- death ---
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory):
+    """The digest of an undisturbed run, and how many calls to the system it makes."""
+    root = tmp_path_factory.mktemp("right")
+    counting = FaultyOS(None, Death, forever=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_store, "os", counting)
+        run(root)
+    return open_store(root).digest(), len(counting.calls)
+
+
+@pytest.mark.parametrize("fault", [Death, disk_full], ids=["killed", "disk full"])
+def test_at_any_file_operation(tmp_path, monkeypatch, right, fault):
+    digest, calls = right
+    assert calls > 100
+    for j in [*range(20), *range(20, calls, calls // 30)]:
+        root = tmp_path / str(j)
+        with monkeypatch.context() as patch:
+            patch.setattr(local_store, "os", FaultyOS(j, fault, forever=fault is Death))
+            with pytest.raises(Death if fault is Death else StoreError):
+                run(root)
+        survivor = open_store(root)
+        assert survivor.damaged() == []
+        assert survivor.digest().items() <= digest.items()
+        run(root)
+        assert open_store(root).digest() == digest
+
+
+class Interrupted(Serial):
+    """A runner whose user presses Ctrl-C after three units."""
+
+    def map(self, work, context, jobs):
+        for done, result in super().map(work, context, jobs):
+            if done == 3:
+                raise KeyboardInterrupt
+            yield done, result
+
+
+def test_ctrl_c_keeps_the_finished_units(tmp_path, right):
+    with pytest.raises(KeyboardInterrupt):
+        quiet(tmp_path, runner=Interrupted()).outcomes(question(), SUBSETS)
+    [folder] = open_store(tmp_path).folders()
+    assert len(open_store(tmp_path).units(folder)) == 3
+    run(tmp_path)
+    assert open_store(tmp_path).digest() == right[0]
+
+
+def test_killed_twenty_times_in_the_middle_of_training(tmp_path):
+    """Real processes, kill -9 at random moments; the store ends as if nothing had happened."""
+    epochs = 40
+    run(tmp_path / "undisturbed", epochs=epochs)
+    draws = random.Random(0)
+    killed = tmp_path / "killed"
+    command = [sys.executable, str(Path(__file__).parent / "lab_job.py"), str(killed), str(epochs)]
+    for _ in range(20):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert process.stdout.readline() == b"training\n"
+        try:
+            process.wait(timeout=draws.uniform(0.0, 0.35))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        if killed.exists():
+            assert open_store(killed).damaged() == []
+    run(killed, epochs=epochs)
+    assert open_store(killed).digest() == open_store(tmp_path / "undisturbed").digest()
