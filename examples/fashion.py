@@ -42,7 +42,14 @@ train, test = dl.data.fashion_mnist(train=5000, test=500)
 
 question = dl.Question(
     learner=dl.SGD(
-        make_model, epochs=15, lr=0.05, momentum=0.9, batch_size=64, schedule="triangular", warmup=0.2
+        make_model,
+        epochs=15,
+        lr=0.05,
+        momentum=0.9,
+        weight_decay=5e-4,
+        batch_size=64,
+        schedule="linear",
+        warmup=0.1,
     ),
     train=train,
     targets=test,

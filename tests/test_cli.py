@@ -443,7 +443,7 @@ def test_every_word_of_every_verb_has_help(verb: str, capsys: pytest.CaptureFixt
         main([verb, "--help"])
     assert stop.value.code == 0
     rows = [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
-    options = [row for row in rows if row.startswith("--")]
+    options = [row for row in rows if row.startswith("--") and row[2].isalpha()]
     assert any(row.startswith("--json ") for row in options)
     assert [row for row in options if len(row.split("  ", 1)) < 2] == []
 

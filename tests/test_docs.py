@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from dataloupe.run import load_module
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -58,3 +60,21 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     assert [target for target in links(page) if not (page.parent / target).exists()] == []
+
+
+def code_of(page: Path) -> str:
+    """The Python blocks of a page, as one file."""
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE))
+
+
+def test_the_tutorial_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tutorial.py").write_text(code_of(ROOT / "docs" / "tutorial.md"))
+    tutorial = load_module(tmp_path / "tutorial.py")
+    said = capsys.readouterr().out
+    assert tutorial.score.interval[0] > 0, "the tutorial's datamodel predicts better than chance"
+    assert tutorial.answer.verdict == "agree"
+    assert str(tutorial.answer) in said
+    assert (tmp_path / "tutorial.html").stat().st_size > 10_000

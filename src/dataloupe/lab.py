@@ -199,6 +199,7 @@ class Lab:
         spans = [(start, min(start + backend.unit, total)) for start in range(0, total, backend.unit)]
         missing = [span for span in spans if there.get(span[0], 0) < span[1]]
         if missing:
+            self._check_environment(job)
             self._train(job, backend, missing, keep)
             there = self._there(job.folder)
         for start, stop in spans:
@@ -265,11 +266,16 @@ class Lab:
             backend = self._choice(job)
             self._record(job, backend)
             return backend
-        here = environment()
+        return Backend(**known["backend"])
+
+    def _check_environment(self, job: "_Job") -> None:
+        """Refuse to add units to those of another torch, device or processor."""
+        known, here = self.store.read_facts(job.folder, "backend"), environment()
+        there = here if known is None else known["environment"]
         differing = [
-            f"{name}: {known['environment'].get(name)} there, {here[name]} here"
+            f"{name}: {there.get(name)} there, {here[name]} here"
             for name in here
-            if known["environment"].get(name) != here[name]
+            if there.get(name) != here[name]
         ]
         if differing:
             raise StoreError(
@@ -278,7 +284,6 @@ class Lab:
                 found="units made elsewhere: " + "; ".join(differing),
                 do="go on where it was made, or start a new folder: mixed units would not be one experiment",
             )
-        return Backend(**known["backend"])
 
     def _record(self, job: "_Job", backend: Backend) -> None:
         if self.store.read_facts(job.folder, "backend") is None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dataloupe import outputs
-from dataloupe._errors import CapabilityError, TrainingError
+from dataloupe._errors import CapabilityError
 from dataloupe.core import Examples, MemoryLab, Question, Subsets, TorchModel
 from dataloupe.engine import embeddings, features
 from dataloupe.learners import SGD
@@ -69,12 +69,11 @@ def test_several_components_on_the_training_side_are_refused():
         features(question, MemoryLab().models(question, Subsets(n=14, count=1))[0], Whole())
 
 
-def test_a_gradient_that_is_no_number_is_refused_with_its_example():
+def test_a_diverged_model_gives_what_it_has_for_the_method_to_count():
     question = asked(outputs.margin)
     model = MemoryLab().models(question, Subsets(n=14, count=1))[0]
     broken = TorchModel(model.module, {k: p * float("inf") for k, p in model.params.items()}, model.buffers)
-    with pytest.raises(TrainingError, match=r"dl-224.*example 0"):
-        features(question, broken, Whole())
+    assert not np.isfinite(features(question, broken, Whole()).train).all()
 
 
 def test_embeddings_are_what_the_last_layer_sees():

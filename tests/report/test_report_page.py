@@ -1,162 +1,24 @@
-"""The page as a reader gets it: what is on it, and that it is what was put in."""
-# ruff: noqa: RUF001  (the page writes true minus signs)
+"""The file and its targets: what is on the page is what was put in; what cannot be shown is refused."""
 
-import base64
 import dataclasses
-import io
 import itertools
 import os
 import re
-from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from report_reading import M, N, Tree, make_answer, make_lds, number, page, pixels
 
 from dataloupe._errors import BadInput, StoreError
-from dataloupe.apps import WhatIf
-from dataloupe.core import DenseAttribution, Examples, Info, Outcomes, Subsets, Uncertainty
-from dataloupe.judge import LDS, Calibration, Control, RemovalTest, calibration, lds
+from dataloupe.core import Examples
+from dataloupe.judge import Control
 from dataloupe.report import report
-from dataloupe.report._cards import NORMAL_95, SPREAD
+from dataloupe.report._cards import SPREAD
 from dataloupe.report._parts import sort_parts
-
-N, M = 40, 12
-VOID = {"meta", "img", "link", "br"}
-
-
-@dataclasses.dataclass
-class Node:
-    """An element of the page: enough of a tree to ask questions."""
-
-    tag: str
-    attributes: dict[str, str]
-    children: list["Node | str"] = dataclasses.field(default_factory=list)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(c if isinstance(c, str) else f" {c.text} " for c in self.children).split())
-
-    def all(self, tag: str | None = None, name: str | None = None) -> list["Node"]:
-        found = []
-        for child in self.children:
-            if isinstance(child, Node):
-                classes = child.attributes.get("class", "").split()
-                if (tag is None or child.tag == tag) and (name is None or name in classes):
-                    found.append(child)
-                found += child.all(tag, name)
-        return found
-
-    def one(self, tag: str | None = None, name: str | None = None) -> "Node":
-        (found,) = self.all(tag, name)
-        return found
-
-
-class Tree(HTMLParser):
-    """Fails on an element that is closed wrongly."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open = [Node("", {})]
-        self.feed(html)
-        self.close()
-        assert [node.tag for node in self.open] == [""]
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        node = Node(tag, {k: v or "" for k, v in attrs})
-        self.open[-1].children.append(node)
-        if tag not in VOID:
-            self.open.append(node)
-
-    def handle_startendtag(self, tag: str, attrs: list) -> None:
-        self.open[-1].children.append(Node(tag, {k: v or "" for k, v in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop().tag == tag
-
-    def handle_data(self, data: str) -> None:
-        self.open[-1].children.append(data)
-
-
-def page(path: Path) -> Node:
-    return Tree(path.read_text(encoding="utf-8")).open[0]
-
-
-def number(text: str) -> float:
-    return float(text.replace("−", "-").replace("+", "").replace("±", "").replace(",", ""))
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(7)
-
-
-@pytest.fixture
-def examples(rng: np.random.Generator) -> Examples:
-    images = rng.integers(0, 256, (N, 8, 8), dtype=np.uint8)
-    return Examples(torch.zeros(N, 2), torch.arange(N) % 3, images=images, names=["fox", "owl", "hare"])
-
-
-@pytest.fixture
-def trak(rng: np.random.Generator, examples: Examples) -> DenseAttribution:
-    info = Info(
-        "TRAK", {"models": 3, "dim": 512}, {"rank": 64}, {"seconds": 12.5}, fraction=0.5, question="abc123"
-    )
-    return DenseAttribution(
-        rng.normal(size=(M, N)),
-        info,
-        uncertainty=Uncertainty(np.full(M, 0.04)),
-        train=examples,
-        targets=examples[:M],
-    )
-
-
-@pytest.fixture
-def fresh(rng: np.random.Generator, trak: DenseAttribution) -> Outcomes:
-    subsets = Subsets(n=N, count=30, seed=1)
-    truth = subsets.masks() @ trak.scores.T
-    values = truth[:, None] + rng.normal(size=(30, 2, M)) * 2
-    return Outcomes(subsets, values.astype(np.float32), np.zeros((30, 2), dtype=np.uint8))
-
-
-def make_answer(**changes: object) -> WhatIf:
-    given = {
-        "method": "TRAK",
-        "target": 7,
-        "removed": np.arange(20),
-        "predicted": -1.9,
-        "predicted_interval": (-2.4, -1.4),
-        "verified": -1.6,
-        "verified_interval": (-1.9, -1.3),
-        "differences": np.array([-1.5, -1.7, -1.6]),
-        "verdict": "agree",
-        "notes": ("linearised at half of the data",),
-    }
-    return WhatIf(**(given | changes))
-
-
-def make_lds(**changes: object) -> LDS:
-    given = {
-        "method": "TRAK",
-        "value": 0.41,
-        "interval": (0.38, 0.44),
-        "per_target": np.linspace(0.1, 0.72, M),
-        "ceiling": 0.73,
-        "ceiling_interval": (0.7, 0.76),
-        "reliability": 0.36,
-        "disattenuated": 0.5616,
-        "controls": {"random": Control(-0.01, (-0.04, 0.02))},
-        "subsets": 100,
-        "repeats": 2,
-        "targets": M,
-        "left_out": 3,
-        "notes": ("one note",),
-    }
-    return LDS(**(given | changes))
-
+from dataloupe.report._words import NORMAL_95
 
 # --- the file ---
 
@@ -299,11 +161,6 @@ def test_colour_images_keep_their_colours(tmp_path: Path, trak, examples, rng) -
     assert (pixels(item.one("img")) == images[trak.top(3, 1)[0]]).all()
 
 
-def pixels(image: Node) -> np.ndarray:
-    with Image.open(io.BytesIO(base64.b64decode(image.attributes["src"].split(",")[1]))) as opened:
-        return np.asarray(opened)
-
-
 def test_text_from_data_stays_text(tmp_path: Path, trak) -> None:
     evil = '<script>alert("x")</script> & <img src=x onerror=alert(1)>'
     texts = Examples(
@@ -390,199 +247,6 @@ def test_units_are_said_in_words(tmp_path: Path, trak) -> None:
     assert "relative units" in tree.one("section", "reading").text
     assert "without error bars" in tree.all("p", "method")[0].text
     assert tree.all("span", "error-words") == []
-
-
-# --- judgements ---
-
-
-def test_outcomes_are_judged_and_shown_with_ceiling_and_controls(tmp_path: Path, trak, fresh, rng) -> None:
-    other = dataclasses.replace(
-        trak,
-        scores=trak.scores + rng.normal(size=(M, N)),
-        info=dataclasses.replace(trak.info, method="Datamodel"),
-    )
-    noise = dataclasses.replace(
-        trak, scores=rng.normal(size=(M, N)), info=dataclasses.replace(trak.info, method="RandomScores")
-    )
-    tree = page(report(tmp_path / "a.html", trak, other, noise, fresh))
-    lines = tree.one("figure", "chart").all("div", "line")
-    expected = [lds(trak, fresh, controls={"RandomScores": noise}), lds(other, fresh)]
-    for line, rank in zip(lines, expected, strict=False):
-        assert line.one("span", "name").text == rank.method
-        shown = [number(part) for part in re.findall(r"[−\d.]+", line.one("span", "value").text)]
-        assert shown == [round(v, 2) for v in (rank.value, *rank.interval, rank.disattenuated)]
-    control = expected[0].controls["RandomScores"]
-    assert lines[2].one("span", "name").text == "RandomScores"
-    assert number(re.findall(r"[−\d.]+", lines[2].one("span", "value").text)[0]) == pytest.approx(
-        control.value, abs=0.0051
-    )
-    caption = tree.one("figure", "chart").one("figcaption").text
-    assert f"Noise ceiling: {expected[0].ceiling:.2f}" in caption
-    line = calibration(trak, fresh)
-    text = tree.one("div", "pair").text
-    assert (
-        f"{line.r2:.2f}" in text and "Calibration, TRAK" in text and "Spread over targets, Datamodel" in text
-    )
-    sides = tree.all("article", "target-card")[0].all("p", "method")
-    assert [side.text for side in sides] == ["TRAK", "Datamodel"]
-
-
-def test_given_judgements_are_shown_as_they_are(tmp_path: Path, trak) -> None:
-    tree = page(report(tmp_path / "a.html", trak, make_lds()))
-    first, control, _ = tree.one("figure", "chart").all("div", "line")
-    assert first.one("span", "value").text == "0.41 [0.38, 0.44] 0.56 of the ceiling"
-    assert control.one("span", "value").text == "−0.01 [−0.04, 0.02] control"
-    caption = tree.one("figure", "chart").one("figcaption").text
-    assert "100 retraining subsets (2 seeds each), averaged over 12 targets" in caption
-    assert (
-        "Noise ceiling: 0.73 [0.70, 0.76]" in caption
-        and "3 subsets with a diverged training left out" in caption
-    )
-    assert "one note" in tree.one("ul", "notes").text
-    assert "0.41 [0.38, 0.44], where retraining noise lets nobody pass 0.73" in tree.one("p", "summary").text
-    ceilings = tree.one("figure", "chart").all("line", "ceiling")
-    assert len({node.attributes["x1"] for node in ceilings}) == 1 and len(ceilings) == 2
-
-
-def test_an_lds_of_another_basis_is_told_apart(tmp_path: Path) -> None:
-    other = make_lds(method="Datamodel", subsets=50, ceiling=0.8, ceiling_interval=None, left_out=0)
-    tree = page(report(tmp_path / "a.html", make_lds(), other))
-    caption = tree.one("figure", "chart").one("figcaption").text
-    assert (
-        "Datamodel was judged elsewhere: 50 subsets, 2 seeds each, 12 targets; noise ceiling 0.80." in caption
-    )
-    assert "TRAK was judged elsewhere" not in caption
-
-
-def test_one_seed_has_no_ceiling_and_the_page_says_why(tmp_path: Path, trak, fresh) -> None:
-    single = Outcomes(fresh.subsets, fresh.values[:, :1], fresh.status[:, :1])
-    tree = page(report(tmp_path / "a.html", trak, single))
-    caption = tree.one("figure", "chart").one("figcaption").text
-    assert "Noise ceiling: not known: it takes a second seed per subset" in caption
-    assert tree.one("figure", "chart").all("line", "ceiling") == []
-    assert "lets nobody pass" not in tree.one("p", "summary").text
-
-
-def test_relative_units_have_no_identity_line(tmp_path: Path, trak, fresh) -> None:
-    assert len(page(report(tmp_path / "a.html", trak, fresh)).all("line", "identity")) == 1
-    tree = page(report(tmp_path / "b.html", dataclasses.replace(trak, units="relative"), fresh))
-    assert tree.all("line", "identity") == [] and len(tree.all("line", "fit")) == 1
-    assert "the slope is the scale it lacks" in tree.one("div", "pair").text
-
-
-def test_a_removal_test_shows_both_removals(tmp_path: Path) -> None:
-    test = RemovalTest(
-        "TRAK",
-        20,
-        np.arange(2),
-        np.array([-1.0, -2.0]),
-        np.array([0.1, 0.0]),
-        -1.5,
-        (-2.0, -1.0),
-        0.05,
-        (0.0, 0.1),
-        "agree",
-        3,
-    )
-    tree = page(report(tmp_path / "a.html", test))
-    top, random, _ = tree.one("figure", "chart").all("div", "line")
-    assert top.one("span", "name").text == "The 20 examples that help most"
-    assert top.one("span", "value").text == "−1.50 [−2.00, −1.00]"
-    assert random.one("span", "value").text == "+0.05 [0.00, 0.10]"
-    assert len(top.all("circle", "dot")) == len(random.all("circle", "dot")) == 2
-    assert tree.one("p", "verdict").text.startswith("Agree removing the examples that help most")
-
-
-def test_judgements_alone_make_a_report(tmp_path: Path) -> None:
-    line = Calibration(
-        "TRAK",
-        1.25,
-        (1.0, 1.5),
-        0.1,
-        0.5,
-        (0.4, 0.6),
-        np.array([-1.0, 1.0]),
-        np.array([-1.2, 1.3]),
-        np.array([0.1, 0.1]),
-        5,
-        30,
-    )
-    tree = page(report(tmp_path / "a.html", make_lds(), line, make_answer()))
-    assert tree.all("article", "target-card") == [] and tree.all("img") == []
-    assert "Slope 1.25 [1.00, 1.50], R² 0.50 [0.40, 0.60]" in tree.one("div", "pair").text
-
-
-# --- what-ifs ---
-
-
-def test_a_what_if_shows_prediction_verification_and_removed_examples(tmp_path: Path, trak, examples) -> None:
-    tree = page(report(tmp_path / "a.html", trak, make_answer()))
-    answer = tree.one("article", "answer")
-    assert answer.one("h3").text == "What if 20 training examples had not been there?"
-    predicted, verified, _ = answer.all("div", "line")
-    assert predicted.one("span", "value").text == "−1.90 [−2.40, −1.40]"
-    assert verified.one("span", "value").text == "−1.60 [−1.90, −1.30] 3 pairs"
-    assert len(verified.all("circle", "dot")) == 3 and predicted.all("circle", "dot") == []
-    assert answer.one("p", "verdict").text == "Agree the retrainings bear the prediction out"
-    assert "linearised at half of the data" in answer.one("ul", "notes").text
-    shown = answer.one("ul", "removed").all("li")
-    assert shown[-1].text == "and 8 more" and len(shown) == 13
-    assert (pixels(shown[4].one("img")) == examples.images[4]).all()
-    assert (pixels(answer.one("div", "ask").one("img")) == examples.images[7]).all()
-    assert (
-        "by −1.90 [−2.40, −1.40], and 3 pairs of retrainings measure −1.60 [−1.90, −1.30] (agree)"
-        in tree.one("p", "summary").text
-    )
-
-
-@pytest.mark.parametrize(
-    ("verdict", "words"),
-    [("disagree", "contradict"), ("undecided", "too noisy"), ("unverified", "prediction only")],
-)
-def test_every_verdict_has_its_words_and_its_own_sign(tmp_path: Path, trak, verdict: str, words: str) -> None:
-    unverified = (
-        {"verified": None, "verified_interval": None, "differences": np.empty(0)}
-        if verdict == "unverified"
-        else {}
-    )
-    tree = page(report(tmp_path / "a.html", trak, make_answer(), make_answer(verdict=verdict, **unverified)))
-    agree, other = tree.all("p", "verdict")
-    assert words in other.text and other.text.startswith(verdict.capitalize())
-    assert verdict in other.attributes["class"].split()
-    signs = [[(c.tag, c.attributes) for c in p.one("svg", "icon").all()] for p in (agree, other)]
-    assert signs[0] != signs[1]
-    names = [line.one("span", "name").text for line in tree.all("article", "answer")[1].all("div", "line")]
-    assert names == (["Predicted", ""] if verdict == "unverified" else ["Predicted", "Verified", ""])
-
-
-def test_a_prediction_without_interval_says_so(tmp_path: Path, trak) -> None:
-    tree = page(
-        report(tmp_path / "a.html", trak, make_answer(predicted_interval=None, removed=np.array([3])))
-    )
-    assert (
-        tree.one("article", "answer").all("div", "line")[0].one("span", "value").text == "−1.90 no interval"
-    )
-    assert "Removing it is predicted" in tree.one("article", "answer").text
-
-
-# --- provenance ---
-
-
-def test_provenance_is_complete(tmp_path: Path, trak, fresh) -> None:
-    info = dataclasses.replace(trak.info, note="its models saw half")
-    tree = page(report(tmp_path / "a.html", dataclasses.replace(trak, info=info), fresh))
-    method, truth = tree.all("article", "origin")
-    rows = {row.one("dt").text: row.one("dd").text for row in method.all("div")}
-    assert (
-        rows["models"] == "3" and rows["dim"] == "512" and rows["seconds"] == "12.5" and rows["rank"] == "64"
-    )
-    assert (
-        rows["question"] == "abc123"
-        and rows["data share seen"] == "50 %"
-        and rows["removal"].startswith("repack")
-    )
-    assert method.one("p", "note").text == "its models saw half"
-    assert "30 subsets" in truth.text and "50 %" in truth.text
 
 
 # --- refusals ---

@@ -9,7 +9,7 @@ from dataloupe.apps import WhatIf
 from dataloupe.core import DenseAttribution, Examples, Outcomes, Question, Subsets
 from dataloupe.lab import Lab
 
-BASELINES = ("random", "gradient similarity", "feature similarity")
+BASELINES = ("random", "gradient ", "feature similarity")
 """Methods that a judge holds others against."""
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.func import grad
 from torch.utils._pytree import tree_map
 
-from dataloupe._errors import CapabilityError, TrainingError
+from dataloupe._errors import CapabilityError
 from dataloupe.core import (
     Embeddings,
     Examples,
@@ -29,8 +29,8 @@ _BLOCK_NUMBERS = 1 << 25
 def features(question: Question, model: Model, sketch: Sketch) -> Features:
     """Sketched gradients of the train output on every example and of the output on every target row.
 
-    Raises ``CapabilityError`` dl-208 if the train output has several components, ``TrainingError`` dl-224 if a
-    gradient is not finite.
+    Of a diverged model they are not finite; methods leave it out and count it. Raises ``CapabilityError`` dl-208
+    if the train output has several components.
     """
     live = torch_model(model)
     train, slope = _sketched(question.on_train, live, question.train, sketch)
@@ -66,14 +66,6 @@ def _sketched(
         place = slice(start, start + len(block))
         found[place], slopes[place] = sketch.project(gradients), slope
         start += len(block)
-        if not bool(found[place].isfinite().all()):
-            bad = int(block[(~found[place].isfinite()).any(1)][0, 0])
-            raise TrainingError(
-                "dl-224",
-                asked=f"gradients of {output.name}",
-                found=f"NaN or infinity at example {bad}",
-                do="look for a diverged model, or an output that overflows",
-            )
     return found.numpy(), slopes.numpy()
 
 

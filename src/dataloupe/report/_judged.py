@@ -196,7 +196,7 @@ def _calibration_plot(line: Calibration, said: set[str]) -> Plot:
         else "The prediction is in relative units: the slope is the scale it lacks, so no identity line is drawn."
     )
     sentence = (
-        f"Slope {_slope(line)}, R² {fixed(line.r2)} {between(line.r2_interval)}. {meaning} Points are bins, "
+        f"Slope {_slope(line)}, R²{HARD_SPACE}{fixed(line.r2)} {between(line.r2_interval)}. {meaning} Points are bins, "
         f"both sides taken from each target's own mean, with 95{HARD_SPACE}% intervals."
     )
     notes = [capital(note) for note in line.notes if note not in said]

@@ -43,7 +43,7 @@ def report(
     """Write attributions, outcomes, judgements and answers as one HTML file that opens anywhere, offline.
 
     With :class:`Outcomes` among the parts, the LDS and the calibration of every attribution are computed;
-    attributions whose method is named random are its controls. ``targets`` chooses the target rows to show
+    attributions named random or similarity (of gradients, of features) are its controls. ``targets`` chooses the target rows to show
     (default: a cross-section from the best to the least predicted), ``top`` how many helping and hurting
     examples each. The bytes depend on the arguments only; ``date`` is printed as it is given. The file appears
     whole or not at all. Returns its path.

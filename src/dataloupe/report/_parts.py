@@ -16,6 +16,10 @@ from dataloupe.report._png import check_image
 KINDS = (Attribution, Outcomes, LDS, Calibration, RemovalTest, WhatIf)
 
 
+CONTROLS = ("random", "similarity", "gradient dot", "gradient cosine", "gradient norm", "bm25")
+"""Words in the name of a method that is there to be beaten."""
+
+
 @runtime_checkable
 class _HoldsExamples(Protocol):
     """An attribution that knows its examples, so that they can be shown."""
@@ -50,8 +54,8 @@ class Method:
 
     @property
     def is_control(self) -> bool:
-        """Whether it is there to be beaten: its method is named random."""
-        return "random" in self.name.lower()
+        """Whether it is there to be beaten, by the name of its method."""
+        return any(word in self.name.lower() for word in CONTROLS)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
