@@ -150,6 +150,7 @@ def test_progress_is_left_for_machines(tmp_path):
 # --- what cannot be meant ---
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_use_is_refused_before_any_file(tmp_path):
     lab = quiet(tmp_path / "new")
     with pytest.raises(BadInput, match=r"dl-227.*61 examples.*60"):
@@ -162,16 +163,8 @@ def test_bad_use_is_refused_before_any_file(tmp_path):
         lab.outcomes(finished, SUBSETS)
     assert len(lab.models(finished, Subsets.full(60))) == 1
     with pytest.raises(BadInput, match="dl-226.*quantum"):
-        Lab.__wrapped__(tmp_path, backend="quantum") if hasattr(Lab, "__wrapped__") else _lab_of(
-            "quantum", tmp_path
-        )
+        Lab(tmp_path, backend="quantum")
     assert not (tmp_path / "new").exists()
-
-
-def _lab_of(backend, where):
-    """Past the type checker of the tests, as a user's call would go."""
-    lab = Lab.__new__(Lab)
-    getattr(Lab.__init__, "__wrapped__", Lab.__init__)(lab, where, backend=backend)
 
 
 def test_a_folder_of_another_torch_is_not_mixed(tmp_path, monkeypatch):

@@ -194,6 +194,7 @@ def test_shift_and_flip_move_whole_images():
     assert both.draws == 2 and torch.equal(both(images, torch.zeros(2, 2)), images)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
@@ -203,6 +204,8 @@ def test_shift_and_flip_move_whole_images():
         ({"momentum": 1.0}, "momentum"),
         ({"nesterov": True}, "nesterov"),
         ({"schedule": "triangular"}, "warmup"),
+        ({"optimizer": "lion"}, "optimizer"),
+        ({"removal": "forget"}, "removal"),
         ({"warmup": 1.0}, "warmup"),
         ({"label_smoothing": -0.1}, "label_smoothing"),
     ],

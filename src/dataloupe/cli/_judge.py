@@ -63,7 +63,7 @@ def controls(question: Question, lab: Lab) -> dict[str, DenseAttribution]:
     return {name: method.attribute(question, lab) for name, method in methods.items()}
 
 
-WIDTH = 26
+WIDTH = 22
 
 
 def lds_table(scores: Sequence[LDS]) -> Group:

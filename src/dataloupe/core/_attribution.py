@@ -28,6 +28,8 @@ class Info:
     fraction: float | None = None
     """The share of the data that the models behind it saw: where it was linearised."""
     question: str = ""
+    output: str = ""
+    """The word for what it predicts: margin, loss ..."""
     note: str = ""
 
 

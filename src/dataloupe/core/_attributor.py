@@ -65,7 +65,9 @@ class AbstractAttributor(abc.ABC):
         start = time.perf_counter()
         found = self.compute(question, lab)
         cost = {**found.info.cost, "seconds": round(time.perf_counter() - start, 2)}
-        info = dataclasses.replace(found.info, cost=cost, question=question.identity)
+        info = dataclasses.replace(
+            found.info, cost=cost, question=question.identity, output=question.output.name
+        )
         found = dataclasses.replace(
             found, info=info, train=question.train, targets=question.targets, index=question.index
         )

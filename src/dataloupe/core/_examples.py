@@ -46,8 +46,8 @@ class Examples:
     (4, [0, 0])
     """
 
-    inputs: Inputs
-    labels: Tensor | None = None
+    inputs: Any  # given as tensors or arrays; tensors (Inputs) from then on
+    labels: Any = None  # Tensor or None from then on
     images: Array | None = None
     texts: Sequence[str] | None = None
     names: Sequence[str] | None = None
@@ -184,7 +184,7 @@ def gather(part: Tensor, ids: Int[Tensor, "..."]) -> Tensor:
     return rows.reshape(*ids.shape, *part.shape[1:])
 
 
-def map_inputs(function: Callable[[Any], Any], inputs: Inputs) -> Inputs:
+def map_inputs(function: Callable[[Any], Any], inputs: Any) -> Any:
     """`function` on every tensor of the inputs, the structure kept."""
     if isinstance(inputs, dict):
         return {name: function(part) for name, part in inputs.items()}

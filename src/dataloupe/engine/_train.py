@@ -115,7 +115,7 @@ def _stacks(
         if isinstance(learner, StackedLearner) or (stacked and isinstance(learner, SteppedLearner)):
             # A stack of one would take another path through the kernels: a tail of one is trained twice over.
             copies = 2 if stacked and stop - start == 1 else 1
-            states = train_stack(learner, data, weights.repeat(copies, 1), seeds[start:stop] * copies)
+            states = train_stack(learner, data, weights.repeat(copies, 1), [*seeds[start:stop]] * copies)
             models = [learner.model(pick(states, i)) for i in range(stop - start)]
             values = measure_stack(question, learner, states)[: stop - start]
         else:

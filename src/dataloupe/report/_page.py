@@ -80,6 +80,9 @@ def render(parts: Parts, *, title: str | None, targets: list[int] | None, top: i
         "summary": _summary(parts),
         "counts": _counts(parts),
         "units": "" if main is None else READING[main.attribution.units],
+        "named": f" (here: the {main.attribution.info.output})"
+        if main and main.attribution.info.output
+        else "",
         "why": why,
         "cards": target_cards(parts, rows, top),
         "answers": answer_views(parts.answers, main),

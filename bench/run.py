@@ -1,0 +1,175 @@
+"""Every bench into one table: `make bench` (quick, minutes) or `make bench-full` (with fashion-5k, about an hour).
+
+    python bench/run.py [--full]
+
+Writes bench/results/<name>.json and bench/results/table.md. Ratios are medians of pairs measured in one run; times
+are of this machine, given for orientation and never as a claim.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+
+
+def tree_memory(root: int) -> float:
+    """Memory of a process and all below it in GB: proportional set size, so that shared pages count once."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    family, grown = {root}, True
+    while grown:
+        more = {pid for pid, parent in parents.items() if parent in family} - family
+        family, grown = family | more, bool(more)
+    total = 0
+    for pid in family:
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total / 1024**2
+
+
+def demo() -> list[tuple[str, str, str]]:
+    """The demo as a user starts it: wall time and memory of the whole process tree."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            str(Path(sys.executable).with_name("dataloupe")),
+            "demo",
+            "--folder",
+            f"{folder}/demo",
+            "--json",
+        ]
+        start, peak = time.perf_counter(), 0.0
+        with (RESULTS / "demo.json").open("w") as out:
+            process = subprocess.Popen(command, stdout=out)
+            while process.poll() is None:
+                peak = max(peak, tree_memory(process.pid))
+                time.sleep(0.25)
+        seconds = time.perf_counter() - start
+    if process.returncode not in (0, 1):
+        raise SystemExit(f"the demo ended with {process.returncode}")
+    facts = json.loads((RESULTS / "demo.json").read_text())
+    small = {"judged": [], "what_if": facts["what_if"], "seconds": seconds, "peak_gb": peak}
+    rows = [
+        ("demo, wall time", f"{seconds:.0f} s", "< 90 s"),
+        ("demo, peak memory of all processes", f"{peak:.2f} GB", "< 1.5 GB"),
+    ]
+    for score in facts["judged"]:
+        small["judged"].append({k: v for k, v in score.items() if k != "per_target"})
+        rows.append((f"demo, digits: {score['method']}", _lds(score), "printed"))
+        rows += [
+            (f"demo, digits: control {n}", f"{c['value']:.3f}", "printed")
+            for n, c in score["controls"].items()
+        ]
+    rows.append(
+        (
+            "demo, what-if",
+            f"predicted {facts['what_if']['predicted']:.2f}, verified {facts['what_if']['verified']:.2f}: {facts['what_if']['verdict']}",
+            "verified",
+        )
+    )
+    (RESULTS / "demo.json").write_text(json.dumps(small, indent=1) + "\n")
+    return list(dict.fromkeys(rows))
+
+
+def engine() -> list[tuple[str, str, str]]:
+    """Training throughput beside a plain loop; bookkeeping."""
+    small, wide, cnn, books = _run("engine.py", "engine.json")
+    return [
+        ("64-32-10 MLP, model-steps/s on one core", f"{small['ours model-steps/s']:,.0f}", ">= 10,000"),
+        ("64-32-10 MLP, ratio to a plain PyTorch loop", f"{small['ratio']:.1f}x", ">= 8x"),
+        ("784-128-10 MLP, ratio to a plain PyTorch loop", f"{wide['ratio']:.2f}x", ">= 1.3x"),
+        (
+            f"small CNN, chosen back end ({cnn['chosen']}), ratio to a plain loop",
+            f"{cnn['ratio']:.2f}x",
+            ">= 1x",
+        ),
+        ("store and bookkeeping, share of training time", f"{books['share']:.1%}", "< 2 %"),
+    ]
+
+
+def judges() -> list[tuple[str, str, str]]:
+    """LDS and bootstrap at 1,000 subsets x 1,000 targets x 5,000 examples."""
+    found = _run("judge.py", "judge.json")
+    return [(f"judge: {name}", f"{value:.2f}", "") for name, value in _numbers(found)]
+
+
+def fashion() -> list[tuple[str, str, str]]:
+    """fashion-5k: LDS of TRAK and of the controls on 100 subsets x 2 seeds."""
+    truth = RESULTS / "fashion-5k-truth.npz"
+    arguments = ["--truth", str(truth)] if truth.exists() else []
+    subprocess.run([sys.executable, str(HERE / "fashion.py"), *arguments], check=True)
+    return fashion_rows()
+
+
+def fashion_rows() -> list[tuple[str, str, str]]:
+    """The rows of fashion-5k from the last full run."""
+    known = RESULTS / "fashion-5k.json"
+    rows = json.loads(known.read_text()) if known.exists() else {}
+    return [(f"fashion-5k, LDS of {name}", _lds(row), "printed") for name, row in rows.items()]
+
+
+def _lds(row: dict) -> str:
+    low, high = row["interval"]
+    ceiling = "" if row["ceiling"] is None else f", ceiling {row['ceiling']:.3f}"
+    return f"{row['value']:.3f} [{low:.3f}, {high:.3f}]{ceiling}"
+
+
+def _run(script: str, result: str):
+    subprocess.run([sys.executable, str(HERE / script), "--json", str(RESULTS / result)], check=True)
+    return json.loads((RESULTS / result).read_text())
+
+
+def _numbers(found) -> list[tuple[str, float]]:
+    pairs = (
+        found.items()
+        if isinstance(found, dict)
+        else ((row.get("case", row.get("what", "")), row) for row in found)
+    )
+    flat = []
+    for name, value in pairs:
+        if isinstance(value, dict):
+            flat += [(f"{name} {inner}".strip(), v) for inner, v in _numbers(value)]
+        elif isinstance(value, int | float):
+            flat.append((str(name), float(value)))
+    return flat
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("--full", action="store_true")
+    full = arguments.parse_args().full
+    RESULTS.mkdir(exist_ok=True)
+    rows = demo() + engine() + judges() + (fashion() if full else fashion_rows())
+    machine = f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, Python {platform.python_version()}"
+    lines = [
+        f"Measured {datetime.date.today()} on {machine}: `make bench`.",
+        "",
+        "| what | measured | bar |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {what} | {measured} | {bar} |" for what, measured, bar in rows]
+    (RESULTS / "table.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
