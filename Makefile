@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 READY  := .venv/.ready
-QUIET  := --quiet --disable-pip-version-check
+QUIET  := -qq --disable-pip-version-check
 
 export OMP_NUM_THREADS = 1
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import dataloupe as dl
-from dataloupe.engine import rates, train_stack
+from dataloupe.engine import Backend, rates, train_stack
 
 ROUNDS = 7
 
@@ -127,7 +127,7 @@ def chosen_cnn() -> dict:
     return {**row, "chosen": max(found, key=found.get), "probe": found}
 
 
-BACKEND = dl.lab.Backend("stacked", "stacked", group=32, threads=1, unit=256)
+BACKEND = Backend("stacked", group=32, unit=256)
 
 
 def main() -> None:

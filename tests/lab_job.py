@@ -12,7 +12,7 @@ from dataloupe.lab import Lab
 from dataloupe.learners import SGD
 
 SUBSETS = Subsets(n=60, count=24, seed=1)
-BACKEND = Backend("stacked", "stacked", group=2, threads=1, unit=2)
+BACKEND = Backend("stacked", group=2, threads=1, unit=2)
 
 
 def make_model():

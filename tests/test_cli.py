@@ -131,7 +131,7 @@ def test_judge_is_lds(run: Run, asked: str, lab: Path) -> None:
         expected = judge.lds(methods[score["method"]].attribute(question, made), fresh)
         assert score["value"] == pytest.approx(expected.value)
         assert score["interval"] == pytest.approx(list(expected.interval))
-        assert set(score["controls"]) == {"random", "gradient similarity", "feature similarity"}
+        assert set(score["controls"]) == {"random", "gradient dot", "feature similarity"}
     assert code == int(any(score["interval"][0] <= 0 for score in judged))
 
 
@@ -270,7 +270,7 @@ def test_demo(run: Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(_demo, "make_question", lambda: small)
     code, out, _ = run("demo", "--folder", tmp_path, "--models", 60, "--workers", 1, "--json")
     facts = json.loads(out)
-    assert [score["method"] for score in facts["judged"]] == ["Datamodel (ridge)", "TRAK"]
+    assert [score["method"] for score in facts["judged"]] == ["Datamodel (ridge)", "TRAK, calibrated"]
     assert all(score["ceiling"] is not None and len(score["controls"]) == 3 for score in facts["judged"])
     assert facts["what_if"]["verified"] is not None
     assert "data:image/png" in Path(facts["report"]).read_text()

@@ -1,6 +1,5 @@
 """The lab: the same answers as in memory, kept by what made them, and nothing lost to any death."""
 
-import dataclasses
 import random
 import signal
 import subprocess
@@ -18,10 +17,10 @@ from dataloupe import outputs
 from dataloupe._errors import BadInput, CapabilityError, StoreError
 from dataloupe.core import Lab as LabProtocol
 from dataloupe.core import MemoryLab, Question, Subsets
-from dataloupe.engine import Backend
+from dataloupe.engine import Backend, Choice
 from dataloupe.lab import Lab, differences
 from dataloupe.learners import Checkpoints
-from dataloupe.run import Serial
+from dataloupe.run import Processes, Serial
 from dataloupe.store import _local as local_store
 from dataloupe.store import open_store
 
@@ -53,13 +52,27 @@ def test_the_same_answers_as_the_lab_in_memory(tmp_path, backend):
 
 def test_processes_give_the_same_files_as_one_process(tmp_path):
     here = run(tmp_path / "here")
-    lab = quiet(tmp_path / "there", dataclasses.replace(BACKEND, kind="processes"), workers=2)
+    lab = quiet(tmp_path / "there", runner=Processes(workers=2))
     assert np.array_equal(lab.outcomes(question(), SUBSETS).values, here.values)
     units = [
         {k: v for k, v in open_store(tmp_path / side).digest().items() if "/units/" in k}
         for side in ("here", "there")
     ]
     assert units[0] == units[1] and len(units[0]) == 12
+
+
+@pytest.mark.parametrize(
+    ("backend", "seconds", "carrier"),
+    [("auto", 0.1, Serial), ("auto", 10.0, Processes), ("loop", 10.0, Serial), ("processes", 0.1, Processes)],
+)
+def test_processes_where_they_are_asked_for_or_pay(tmp_path, monkeypatch, backend, seconds, carrier):
+    monkeypatch.setattr(lab_module, "choose", lambda *_: Choice(BACKEND, seconds, {}))
+    lab = quiet(tmp_path, backend, workers=2)
+    job = lab._job("outcomes", question(), SUBSETS, 1)
+    found = lab._carrier(job, lab._decided(job), [(0, 2), (2, 4)])
+    assert type(found) is carrier
+    one_unit = lab._carrier(job, lab._decided(job), [(0, 2)])
+    assert backend == "processes" or type(one_unit) is Serial
 
 
 def test_remembers_and_grows(tmp_path, no_training):
@@ -179,7 +192,7 @@ def test_a_folder_of_another_torch_is_not_mixed(tmp_path, monkeypatch):
 
 def test_the_back_end_on_record_is_used_on_resume(tmp_path):
     quiet(tmp_path).outcomes(question(), SUBSETS.first(4))
-    lab = quiet(tmp_path, Backend("loop", "loop", unit=3))
+    lab = quiet(tmp_path, Backend("loop", unit=3))
     assert np.array_equal(lab.outcomes(question(), SUBSETS).values, run(tmp_path / "other").values)
 
 

@@ -34,6 +34,7 @@ from dataloupe.store import open_store
 
 BackendName = Literal["auto", "loop", "stacked", "processes"]
 _GROUP = 32
+_SPAWN_SECONDS = 5.0
 
 
 class Lab:
@@ -41,8 +42,9 @@ class Lab:
 
     ``where`` is a folder or any fsspec URL. ``backend="auto"`` times a few steps of each back end and records
     the fastest before the first unit; a rerun goes on with what was recorded, so an interrupted run ends with
-    the same files, bit for bit. ``workers`` are the processes that train at once (default: one per core);
-    ``runner`` carries the units elsewhere; ``keep_models`` keeps every model that outcomes are measured on.
+    the same files, bit for bit. It uses ``workers`` processes (default: one per core) where the work outlasts
+    their start and the question can be sent to them; ``"processes"`` insists, ``"loop"`` and ``"stacked"`` stay
+    in this one. ``runner`` carries the units elsewhere; ``keep_models`` keeps every model that outcomes are measured on.
 
     Raises ``StoreError`` dl-225 if the folder was made by another torch, device or processor kind.
 
@@ -230,7 +232,7 @@ class Lab:
                 file=lambda facts: self.store.write_facts(job.folder, "progress", facts),
             ) as bar,
         ):
-            for place, unit in self._carrier(backend).map(run_unit, work, missing):
+            for place, unit in self._carrier(job, backend, missing).map(run_unit, work, missing):
                 before = time.perf_counter()
                 self._publish(job, missing[place], unit, models=models, keep=keep)
                 written += time.perf_counter() - before
@@ -254,10 +256,15 @@ class Lab:
         )
         self.store.write(job.folder, name, arrays, facts)
 
-    def _carrier(self, backend: Backend) -> Runner:
+    def _carrier(self, job: "_Job", backend: Backend, missing: list[tuple[int, int]]) -> Runner:
+        """Who trains the missing units: processes where that is asked for or pays."""
         if self._runner is not None:
             return self._runner
-        return Processes(self._workers, backend.threads) if backend.kind == "processes" else Serial()
+        lanes = min(max(1, self._workers // backend.threads), len(missing))
+        speed = (self.store.read_facts(job.folder, "times-probe") or {}).get("seconds_per_model", 0.0)
+        saved = speed * sum(stop - start for start, stop in missing) * (1 - 1 / lanes)
+        pays = self._backend == "auto" and saved > _SPAWN_SECONDS and why_not_sendable(job.question) is None
+        return Processes(lanes, backend.threads) if pays or self._backend == "processes" else Serial()
 
     def _decided(self, job: "_Job") -> Backend:
         """The back end on record, or a choice that is put on record before the first unit."""
@@ -295,15 +302,15 @@ class Lab:
     def _choice(self, job: "_Job") -> Backend:
         if isinstance(self._backend, Backend):
             return self._backend
+        if self._backend == "auto":
+            total = job.subsets.count * job.repeats
+            found = choose(job.question, job.subsets, total, self._workers)
+            facts = {"seconds_per_model": found.seconds, "models_per_second": found.measured}
+            self.store.write_facts(job.folder, "times-probe", facts)
+            return found.backend
         stacked = self._backend != "loop" and isinstance(job.question.learner, SteppedLearner)
-        group = _GROUP if stacked else 1
-        inner: Literal["loop", "stacked"] = "stacked" if stacked else "loop"
-        if self._backend == "processes":
-            return Backend("processes", inner, group, 1, unit=group)
-        if self._backend != "auto":
-            return Backend(self._backend, inner, group, torch.get_num_threads(), unit=group)
-        total = job.subsets.count * job.repeats
-        return choose(job.question, job.subsets, total, self._workers, why_not_sendable).backend
+        inside = 1 if self._backend == "processes" else torch.get_num_threads()
+        return Backend("stacked", _GROUP, inside, _GROUP) if stacked else Backend("loop", 1, inside, 1)
 
     def _there(self, folder: str) -> dict[int, int]:
         """First model to last model of every unit on disk (the longest of those that begin alike)."""

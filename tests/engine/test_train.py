@@ -10,7 +10,8 @@ from torch import nn
 from dataloupe import outputs
 from dataloupe._errors import CapabilityError
 from dataloupe.core import Examples, Question, State, Subsets, train
-from dataloupe.engine import Backend, Work, choose, run_unit, threads, train_stack
+from dataloupe.engine import Backend, Work, choose, run_unit, train_stack
+from dataloupe.engine import _choose as choose_module
 from dataloupe.engine._train import stacks_of
 from dataloupe.learners import SGD, Chain, Flip, Shift
 
@@ -70,7 +71,7 @@ def question(learner):
 
 
 def unit(learner, subsets, inner, group):
-    backend = Backend("loop" if inner == "loop" else "stacked", inner, group)
+    backend = Backend(inner, group)
     return run_unit(Work(question(learner), subsets, 1, backend, True), (0, subsets.count))
 
 
@@ -101,9 +102,7 @@ def test_the_loop_gives_the_same_bits_alone_or_in_a_unit():
     subsets = SUBSETS["fixed"]
     whole = unit(LEARNERS["cnn"], subsets, "loop", 1)
     for k in range(3):
-        alone = run_unit(
-            Work(question(LEARNERS["cnn"]), subsets, 1, Backend("loop", "loop"), True), (k, k + 1)
-        )
+        alone = run_unit(Work(question(LEARNERS["cnn"]), subsets, 1, Backend("loop"), True), (k, k + 1))
         assert np.array_equal(alone.values[0], whole.values[k])
 
 
@@ -150,7 +149,7 @@ def test_excluded_examples_are_never_read(name, inner):
     for examples in (clean, spoiled):
         asked = Question(learner, examples, images(9, seed=1), outputs.margin)
         asked.__dict__["_training_identity"] = {}
-        found.append(run_unit(Work(asked, subsets, 1, Backend("stacked", inner, 3), True), (0, 6)))
+        found.append(run_unit(Work(asked, subsets, 1, Backend(inner, 3), True), (0, 6)))
     assert np.isfinite(found[0].values).all()
     assert np.array_equal(found[0].values, found[1].values)
 
@@ -209,24 +208,26 @@ def test_stacks_hold_one_size_where_rows_feel_each_other():
 
 def test_repeats_come_in_the_order_subset_then_seed():
     subsets = SUBSETS["fixed"]
-    work = Work(question(LEARNERS["mlp"]), subsets, 2, Backend("stacked", "stacked", 4), False)
+    work = Work(question(LEARNERS["mlp"]), subsets, 2, Backend("stacked", 4), False)
     whole = run_unit(work, (0, 12)).values
     mask = torch.from_numpy(subsets.masks([2])[0].astype(np.float32))
     model = train(LEARNERS["mlp"], images(), mask, seed=subsets.train_seed(2, 1))
     np.testing.assert_allclose(whole[5], question(LEARNERS["mlp"]).measure(model), rtol=2e-3, atol=2e-4)
 
 
-def test_the_probe_names_what_it_measured():
-    with threads(1):
-        choice = choose(question(LEARNERS["mlp"]), SUBSETS["fixed"], 200, 1, lambda _: None)
-    assert choice.why_no_processes == "one core"
+def test_the_probe_takes_the_fastest_of_what_it_measured():
+    choice = choose(question(LEARNERS["mlp"]), SUBSETS["fixed"], 5000, 2)
     assert {"loop, 1 thread", "stacked 8, 1 thread"} <= set(choice.measured)
-    assert choice.models_per_second == max(choice.measured.values())
-    unsendable = choose(question(LEARNERS["mlp"]), SUBSETS["fixed"], 10**6, 2, lambda _: "a lambda")
-    assert unsendable.backend.kind != "processes" and unsendable.why_no_processes == "a lambda"
-    wide = choose(question(LEARNERS["mlp"]), SUBSETS["fixed"], 10**7, 2, lambda _: None)
-    assert wide.backend.kind == "processes" and wide.backend.threads == 1
-    assert wide.backend.unit % wide.backend.group == 0
+    assert choice.seconds == pytest.approx(1 / max(choice.measured.values()))
+    assert choice.backend.unit % choice.backend.group == 0 and choice.backend.threads == 1
+
+
+def test_a_long_training_may_use_more_threads(monkeypatch):
+    speeds = {1: 0.01, 2: 0.02}
+    monkeypatch.setattr(choose_module, "rates", lambda *_, **__: {"loop": speeds[torch.get_num_threads()]})
+    assert choose(question(LEARNERS["mlp"]), SUBSETS["fixed"], 9, 2).backend == Backend("loop", 1, 2, 1)
+    speeds[2] = 0.011
+    assert choose(question(LEARNERS["mlp"]), SUBSETS["fixed"], 9, 2).backend == Backend("loop", 1, 1, 1)
 
 
 def test_a_state_is_all_there_is():

@@ -58,8 +58,9 @@ class Demo(Verb):
         out.say(f"[bold]{asked}[/]\n")
         with out.step(f"datamodel: {self.models:,} networks, each trained on its own half of the digits"):
             datamodel = Datamodel(Subsets(n=question.n, count=self.models)).attribute(question, lab)
-        with out.step("TRAK: the gradients of 10 networks"):
+        with out.step("TRAK: the gradients of 10 networks, its scale from 40 halves"):
             trak = TRAK(models=10).attribute(question, lab)
+            trak = calibrate(trak, lab.outcomes(question, Subsets(n=question.n, count=40, seed=2)))
         with out.step("the truth to judge by: 100 fresh halves x 2 seeds, retrained"):
             fresh = lab.outcomes(question, Subsets(n=question.n, count=100, seed=1), repeats=2)
             keep_outcomes(lab, question, fresh)
@@ -70,7 +71,6 @@ class Demo(Verb):
         out.say(lds_table(scores))
         out.say("")
         with out.step("one removal predicted by TRAK, then verified by 8 pairs of retrainings"):
-            trak = calibrate(trak, lab.outcomes(question, Subsets(n=question.n, count=40, seed=2)))
             answer = ask(question, lab, trak)
             keep_what_if(lab, question, answer)
         show_answer(out, trak, answer)

@@ -57,10 +57,11 @@ class Judge(Asking):
 
 def controls(question: Question, lab: Lab) -> dict[str, DenseAttribution]:
     """What any attribution should beat: random scores, and similarities where models can be seen."""
-    methods: dict[str, AbstractAttributor] = {"random": RandomScores()}
+    methods: list[AbstractAttributor] = [RandomScores()]
     if "models" in capabilities(question):
-        methods |= {"gradient similarity": GradientSimilarity(), "feature similarity": FeatureSimilarity()}
-    return {name: method.attribute(question, lab) for name, method in methods.items()}
+        methods += [GradientSimilarity(), FeatureSimilarity()]
+    found = [method.attribute(question, lab) for method in methods]
+    return {control.info.method: control for control in found}
 
 
 WIDTH = 22

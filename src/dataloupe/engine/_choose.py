@@ -2,8 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,49 +13,40 @@ from dataloupe.core import Question, SteppedLearner, Subsets
 from dataloupe.engine._train import Backend, train_stack
 
 GROUPS = (8, 32, 128)
-_SPAWN_SECONDS = 5.0
+_LONG_SECONDS = 60.0
 _UNIT_SECONDS = 5.0
 _PROBE_SECONDS = 0.2
 
 
 class Choice(NamedTuple):
-    """The chosen back end, its models per second on this machine, and what was measured."""
+    """The chosen back end, the seconds it takes for one model on this machine, and what was measured."""
 
     backend: Backend
-    models_per_second: float
+    seconds: float
     measured: dict[str, float]
-    why_no_processes: str | None
 
 
-def choose(
-    question: Question,
-    subsets: Subsets,
-    count: int,
-    cores: int,
-    why_not_sendable: Callable[[Any], str | None],
-) -> Choice:
-    """Time a few steps of each back end and take the fastest for ``count`` models.
+def choose(question: Question, subsets: Subsets, count: int, cores: int) -> Choice:
+    """Time a few steps of ``loop`` and of ``stacked`` in several groups, and take the fastest.
 
-    ``processes`` is a candidate where the question can be sent to a worker and the work outlasts the start of
-    the processes; it is credited with ``cores`` times the rate of one thread.
+    One thread each: many trainings fill the cores better side by side. Only where a single training is longer
+    than a minute are more threads tried. ``measured`` are models per second.
     """
     with threads(1):
-        single = rates(question, subsets, count)
-    name, rate = max(single.items(), key=lambda item: item[1])
-    measured = {f"{name}, 1 thread": rate for name, rate in single.items()}
-    why_not = "one core" if cores == 1 else why_not_sendable(question)
-    if why_not is None and count / rate * (1 - 1 / cores) < _SPAWN_SECONDS:
-        why_not = "the work is shorter than the start of the processes"
-    if why_not is None:
-        measured["processes (expected)"] = rate * cores
-        return Choice(_backend("processes", name, 1, rate, count, cores), rate * cores, measured, None)
-    if cores > 1:
+        found = rates(question, subsets, count)
+    name, rate = max(found.items(), key=lambda item: item[1])
+    measured = {f"{one}, 1 thread": speed for one, speed in found.items()}
+    inside = 1
+    if cores > 1 and 1 / rate > _LONG_SECONDS:
         with threads(cores):
             wide = rates(question, subsets, count, only=name)[name]
         measured[f"{name}, {cores} threads"] = wide
-        if wide > rate:
-            return Choice(_backend(name.split()[0], name, cores, wide, count, 1), wide, measured, why_not)
-    return Choice(_backend(name.split()[0], name, 1, rate, count, 1), rate, measured, why_not)
+        if wide > 1.2 * rate:
+            inside, rate = cores, wide
+    group = int(name.split()[1]) if name.startswith("stacked") else 1
+    lanes = cores // inside
+    unit = max(group, min(round(rate * _UNIT_SECONDS), count // (4 * lanes)) // group * group)
+    return Choice(Backend("stacked" if group > 1 else "loop", group, inside, unit), 1 / rate, measured)
 
 
 def rates(question: Question, subsets: Subsets, count: int, only: str | None = None) -> dict[str, float]:
@@ -71,13 +62,6 @@ def rates(question: Question, subsets: Subsets, count: int, only: str | None = N
         if group > 8 and only is None and found[name] < 0.7 * max(found.values()):
             break
     return found
-
-
-def _backend(kind: Any, name: str, threads: int, rate: float, count: int, workers: int) -> Backend:
-    group = int(name.split()[1]) if name.startswith("stacked") else 1
-    most = max(1, count // (4 * workers))
-    unit = max(group, min(round(rate / workers * _UNIT_SECONDS) or 1, most) // group * group)
-    return Backend(kind, "stacked" if group > 1 else "loop", group, threads, unit)
 
 
 def _short_training(

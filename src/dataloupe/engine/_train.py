@@ -35,13 +35,12 @@ from dataloupe.core import (
 class Backend:
     """How models are trained; recorded before the first unit, since it decides bits.
 
-    ``loop`` trains one model after the other, ``stacked`` ``group`` of them in one program, ``processes``
-    does one or the other (``inner``) in one process of ``threads`` threads per core. ``unit`` is how many models
-    one file holds.
+    ``loop`` trains one model after the other, ``stacked`` ``group`` of them in one program, with ``threads``
+    threads inside each operation. ``unit`` is how many models one file holds. Which process does it decides
+    nothing.
     """
 
-    kind: Literal["loop", "stacked", "processes"]
-    inner: Literal["loop", "stacked"]
+    kind: Literal["loop", "stacked"]
     group: int = 1
     threads: int = 1
     unit: int = 1
@@ -108,7 +107,7 @@ def _stacks(
             found=f"{type(learner).__name__}, which holds finished models",
             do="give a learner with `train`",
         )
-    stacked = isinstance(learner, SteppedLearner) and backend.inner == "stacked"
+    stacked = isinstance(learner, SteppedLearner) and backend.kind == "stacked"
     same_size = isinstance(learner, SteppedLearner) and learner.couples_rows
     for start, stop in stacks_of(masks, backend.group if stacked else 1, same_size):
         weights = torch.from_numpy(masks[start:stop].astype(np.float32))
