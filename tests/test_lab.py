@@ -90,7 +90,9 @@ def test_other_settings_miss_and_the_nearest_are_named(tmp_path, capsys):
     Lab(tmp_path, backend=BACKEND).outcomes(question(lr=0.2), SUBSETS.first(2))
     said = capsys.readouterr().err
     assert "differ in 1: question.learner.lr: 0.1 -> 0.2" in said
-    assert len([f for f in open_store(tmp_path).folders() if f.startswith("outcomes-")]) == 2
+    Lab(tmp_path, backend=BACKEND).outcomes(question(), Subsets(n=60, count=2, seed=9))
+    assert "differ" not in capsys.readouterr().err  # only the subsets are new: that is no accident
+    assert len([f for f in open_store(tmp_path).folders() if f.startswith("outcomes-")]) == 3
 
 
 def test_differences_name_the_path():

@@ -17,7 +17,6 @@ from dataloupe._typing import Array, Facts
 from dataloupe.core import (
     Embeddings,
     Features,
-    Learner,
     Model,
     ModelSource,
     Outcomes,
@@ -27,6 +26,7 @@ from dataloupe.core import (
     State,
     SteppedLearner,
     Subsets,
+    must_train,
 )
 from dataloupe.engine import Backend, Unit, Work, choose, embeddings, features, run_unit, threads
 from dataloupe.run import Processes, Progress, Serial, why_not_sendable
@@ -91,14 +91,7 @@ class Lab:
         Units that are there are read and checked, the others trained. Raises ``CapabilityError`` dl-207 if the
         learner only holds finished models, ``BadInput`` dl-227 if the subsets are of other data.
         """
-        learner = question.learner
-        if not isinstance(learner, Learner):
-            raise CapabilityError(
-                "dl-207",
-                asked="retrainings",
-                found=f"{type(learner).__name__}, which holds finished models",
-                do="give a learner with `train`",
-            )
+        learner = must_train(question.learner)
         job = self._job("outcomes", question, subsets, repeats)
         values = np.empty((subsets.count * repeats, question.m), dtype=np.float32)
         status = np.empty(subsets.count * repeats, dtype=np.uint8)
@@ -321,7 +314,7 @@ class Lab:
         return found
 
     def _say_nearest(self, job: "_Job") -> None:
-        """Other settings simply miss; the nearest key's differences are shown."""
+        """Other settings simply miss; the nearest key's differences are shown, unless only the subsets are new."""
         if not self._progress:
             return
         kind = job.folder.split("-")[0]
@@ -329,8 +322,8 @@ class Lab:
             self.store.read_facts(f, "made_by") for f in self.store.folders() if f.startswith(f"{kind}-")
         ]
         apart = [differences(job.made_by, other) for other in known if other is not None]
-        if apart:
-            nearest = min(apart, key=len)
+        nearest = min(apart, key=len, default=[])
+        if any(not line.startswith(("subsets.", "repeats:")) for line in nearest):
             _say(
                 f"{kind}: new settings; the nearest in this folder differ in {len(nearest)}: "
                 + "; ".join(nearest[:4])

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dataloupe._errors import CapabilityError
 from dataloupe.core._examples import Examples, Rows
 from dataloupe.core._model import Model
 
@@ -104,6 +105,18 @@ class ModelSource(Protocol):
     def subsets(self, n: int) -> Any:
         """The :class:`Subsets` that each was trained on, or None where nobody knows."""
         ...
+
+
+def must_train(learner: Learner | ModelSource) -> Learner:
+    """The learner, if it can train (dl-207)."""
+    if isinstance(learner, Learner):
+        return learner
+    raise CapabilityError(
+        "dl-207",
+        asked="retrainings",
+        found=f"{type(learner).__name__}, which holds finished models",
+        do="give a learner with `train`",
+    )
 
 
 def train(learner: SteppedLearner, data: Examples, weights: Float[Tensor, " n"], *, seed: int) -> Model:

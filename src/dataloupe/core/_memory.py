@@ -12,7 +12,7 @@ from dataloupe._identity import identity
 from dataloupe._typing import Array, Facts
 from dataloupe.core._examples import Examples
 from dataloupe.core._lab import Embeddings, Features, Sketch
-from dataloupe.core._learner import Learner, ModelSource
+from dataloupe.core._learner import ModelSource, must_train
 from dataloupe.core._model import Model, TorchModel
 from dataloupe.core._outcomes import DIVERGED, OK, Outcomes
 from dataloupe.core._question import Output, Question
@@ -35,14 +35,7 @@ class MemoryLab:
 
     def outcomes(self, question: Question, subsets: Subsets, *, repeats: int = 1) -> Outcomes:
         """Train every (subset, seed) in turn."""
-        learner = question.learner
-        if not isinstance(learner, Learner):
-            raise CapabilityError(
-                "dl-207",
-                asked="retrainings",
-                found=f"{type(learner).__name__}, which holds finished models",
-                do="give a learner with `train`",
-            )
+        learner = must_train(question.learner)
         values = np.empty((subsets.count, repeats, question.m), dtype=np.float32)
         for k in range(subsets.count):
             for r in range(repeats):
@@ -85,14 +78,7 @@ class MemoryLab:
         return self._known.get((kind, identity(made_by)))
 
     def _model(self, question: Question, subsets: Subsets, k: int, r: int) -> Model:
-        learner = question.learner
-        if not isinstance(learner, Learner):
-            raise CapabilityError(
-                "dl-207",
-                asked="a training",
-                found=f"{type(learner).__name__}",
-                do="give a learner with `train`",
-            )
+        learner = must_train(question.learner)
         mask = subsets.masks([k])[0]
         seed = subsets.train_seed(k, r)
         key = identity([question.training_identity, np.packbits(mask), seed])

@@ -18,7 +18,6 @@ from dataloupe.core import (
     OK,
     Batch,
     Examples,
-    Learner,
     Model,
     Question,
     Slot,
@@ -27,6 +26,7 @@ from dataloupe.core import (
     SteppedLearner,
     Subsets,
     flat_values,
+    must_train,
     one_value,
 )
 
@@ -99,14 +99,7 @@ def _stacks(
     question: Question, masks: Bool[np.ndarray, "k n"], seeds: Sequence[int], backend: Backend
 ) -> Iterator[tuple[int, int, list[Model], Array]]:
     """(first, last, models, values) of every stack of the unit, in order."""
-    learner, data = question.learner, question.train
-    if not isinstance(learner, Learner):
-        raise CapabilityError(
-            "dl-207",
-            asked="retrainings",
-            found=f"{type(learner).__name__}, which holds finished models",
-            do="give a learner with `train`",
-        )
+    learner, data = must_train(question.learner), question.train
     stacked = isinstance(learner, SteppedLearner) and backend.kind == "stacked"
     same_size = isinstance(learner, SteppedLearner) and learner.couples_rows
     for start, stop in stacks_of(masks, backend.group if stacked else 1, same_size):
