@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from dataloupe.cli._folder import attributions, judged_outcomes, keep_looks
 from dataloupe.cli._main import carry_out
 from dataloupe.cli._show import _picture
 from dataloupe.core import DenseAttribution, Examples, Info, Question, SteppedLearner, Subsets
-from dataloupe.engine import Backend
+from dataloupe.engine import Backend, Choice
 from dataloupe.lab import Lab
 from dataloupe.methods import TRAK, Datamodel, RandomScores
 from dataloupe.store import LocalStore
@@ -69,9 +68,10 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """The back end is settled: timing it takes longer than these trainings."""
 
-    def settled(question: Question, *_: Any) -> Any:
-        kind = "stacked" if isinstance(question.learner, SteppedLearner) else "loop"
-        return types.SimpleNamespace(backend=Backend(kind, kind, 8, 1, 8))
+    def settled(question: Question, *_: Any) -> Choice:
+        stacked = isinstance(question.learner, SteppedLearner)
+        backend = Backend("stacked", group=8, unit=8) if stacked else Backend("loop", unit=8)
+        return Choice(backend, seconds=1e-3, measured={})
 
     monkeypatch.setattr("dataloupe.lab.choose", settled)
 
