@@ -230,7 +230,7 @@ def test_what_stands_in_the_script_needs_a_script_with_a_guard(
     made = type("Made", (), {"__module__": "__main__"})
     monkeypatch.setattr(sys.modules["__main__"], "Made", made, raising=False)
     script = tmp_path / "script.py"
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
     assert "prompt or in a notebook" in str(why_not_sendable(made))
     script.write_text("work()\n")
     assert "no `if __name__" in str(why_not_sendable([made()]))

@@ -99,8 +99,9 @@ class Examples:
         ``ids`` may have any shape: the rows get the same leading axes.
         """
         ids = torch.as_tensor(ids, dtype=torch.int64)
-        inputs = map_inputs(lambda part: gather(part, ids), self.inputs)
-        return Rows(inputs, None if self.labels is None else gather(self.labels, ids))
+        every = bool((ids >= 0).all())
+        inputs = map_inputs(lambda part: gather(part, ids, every=every), self.inputs)
+        return Rows(inputs, None if self.labels is None else gather(self.labels, ids, every=every))
 
     def __getitem__(self, rows: slice | Sequence[int] | Array) -> "Examples":
         """Some rows as examples of their own (they are numbered anew, from 0)."""
@@ -172,10 +173,10 @@ class Examples:
         return Card(title, text="  ".join(shown))
 
 
-def gather(part: Tensor, ids: Int[Tensor, "..."]) -> Tensor:
-    """``part[ids]`` in one pass, zeros where an id is -1; rows that are not asked for are never read."""
+def gather(part: Tensor, ids: Int[Tensor, "..."], *, every: bool) -> Tensor:
+    """``part[ids]``, zeros where an id is -1 (``every`` says that none is); no other row is ever read."""
     flat = ids.reshape(-1)
-    if bool((flat >= 0).all()):
+    if every:
         rows = part.index_select(0, flat)
     else:
         rows = torch.zeros((len(flat), *part.shape[1:]), dtype=part.dtype, device=part.device)

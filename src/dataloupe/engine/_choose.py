@@ -56,10 +56,10 @@ def rates(question: Question, subsets: Subsets, count: int, only: str | None = N
         return {"loop": _whole_training(question, subsets)}
     masks = subsets.masks(np.arange(min(subsets.count, 4)))
     found: dict[str, float] = {}
-    for name, group in [("loop", 1), *((f"stacked {g}", g) for g in GROUPS if g <= max(count, 8))]:
+    for name, group in [("loop", 1), *((f"stacked {g}", g) for g in GROUPS if g <= max(count, GROUPS[0]))]:
         if only is None or only == name:
             found[name] = _short_training(question, learner, masks, group)
-        if group > 8 and only is None and found[name] < 0.7 * max(found.values()):
+        if group > GROUPS[0] and only is None and found[name] < 0.7 * max(found.values()):
             break
     return found
 

@@ -177,23 +177,21 @@ def stack_batch(data: Examples, weights: Float[Tensor, "M n"], slots: Sequence[S
         s.ids if len(s.ids) == width else np.pad(s.ids, (0, width - len(s.ids)), constant_values=-1)
         for s in slots
     ]
-    ids = torch.from_numpy(np.stack(padded))
-    kept = weights.gather(1, ids.clamp(min=0))
+    stacked = np.stack(padded)
+    ids = torch.from_numpy(stacked)
+    kept = weights.gather(1, ids.clamp(min=0) if (stacked < 0).any() else ids)
     missing = (ids < 0) | (kept == 0)
     if bool(missing.any()):
         kept, ids = kept.masked_fill(missing, 0.0), ids.masked_fill(missing, -1)
-        total = (
-            (ids >= 0).sum(1).float()
-            if removal == "repack"
-            else torch.tensor([float(len(s.ids)) for s in slots])
-        )
+        widths = torch.tensor([float(len(slot.ids)) for slot in slots])
+        total = ((ids >= 0).sum(1).float() if removal == "repack" else widths).clamp(min=1.0)
     else:
         total = torch.full((len(slots),), float(width))
     return Batch(
         ids=ids,
         data=data.take(ids),
         weights=kept,
-        total=total.clamp(min=1.0),
+        total=total,
         epoch=torch.tensor([slot.epoch for slot in slots]),
         progress=torch.tensor([slot.progress for slot in slots], dtype=torch.float32),
     )

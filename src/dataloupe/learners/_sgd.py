@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import grad
+from torch.optim.sgd import sgd
 
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._identity import Stream, canonical, mix64_torch, uniform_torch
@@ -18,7 +19,9 @@ from dataloupe.learners._augment import Augment
 from dataloupe.learners._stacked import cross_entropies, squared_losses, stacked_forward
 
 _AUGMENT = Stream.root(0)("augment").seed()
-_ORDER_BLOCK = 2_000_000
+_ORDER_BLOCK = 200_000
+_VECTOR = 64
+"""Torch's fused kernel rounds the end of a tensor that fills no vector differently: it gets whole vectors only."""
 
 
 class _Structure(NamedTuple):
@@ -154,13 +157,10 @@ class SGD:
         losses = (batches.weights * self._losses(predicted, batches.data.labels)).sum(1) / batches.total
         found = torch.autograd.grad(losses.sum(), list(params.values()))
         with torch.no_grad():
-            params = {name: p.detach() for name, p in params.items()}
-            self._update_in_place(
-                states._replace(params=params),
-                dict(zip(params, found, strict=True)),
-                self._rate(batches.progress),
-            )
-        return states._replace(params=params, step=states.step + 1)
+            moving = states._replace(params={name: p.detach() for name, p in params.items()})
+            gradients = dict(zip(params, found, strict=True))
+            self._update_in_place(moving, gradients, self._rate(batches.progress))
+        return moving._replace(step=states.step + 1)
 
     # --- inside ---
 
@@ -228,23 +228,50 @@ class SGD:
 
     def _update_in_place(self, state: State, gradients: dict[str, Tensor], lr: Tensor) -> None:
         """The optimizer's move; lr is a scalar, or ``[M]`` for M models. Gradients are used up."""
+        if self.optimizer == "adamw":
+            self._adamw(state, gradients, lr)
+            return
+        shared = float(lr[0]) if lr.ndim and bool((lr == lr[0]).all()) else None
+        fused = [
+            name
+            for name, p in state.params.items()
+            if shared is not None and p.numel() % (_VECTOR * len(p)) == 0
+        ]
+        velocities = state.optimizer.get("velocity", {})
         for name, p in state.params.items():
-            g = gradients[name]
-            rate = lr.reshape(lr.shape + (1,) * (p.ndim - lr.ndim))
-            if self.optimizer == "adamw":
-                count = (state.step + 1).to(p.dtype).reshape(rate.shape)
-                mean, square = state.optimizer["mean"][name], state.optimizer["square"][name]
-                mean.mul_(self.betas[0]).add_(g, alpha=1 - self.betas[0])
-                square.mul_(self.betas[1]).add_(g.square(), alpha=1 - self.betas[1])
-                size = (square / (1 - self.betas[1] ** count)).sqrt_().add_(1e-8)
-                p.mul_(1 - rate * self.weight_decay).sub_(rate * (mean / (1 - self.betas[0] ** count)) / size)
+            if name in fused:
                 continue
+            g = gradients[name]
             if self.weight_decay:
                 g.add_(p, alpha=self.weight_decay)
             if self.momentum:
-                velocity = state.optimizer["velocity"][name].mul_(self.momentum).add_(g)
+                velocity = velocities[name].mul_(self.momentum).add_(g)
                 g = g.add_(velocity, alpha=self.momentum) if self.nesterov else velocity
-            p.sub_(rate * g)
+            p.sub_(lr.reshape(lr.shape + (1,) * (p.ndim - lr.ndim)) * g)
+        if fused:
+            sgd(  # one pass over the memory
+                [state.params[name] for name in fused],
+                [gradients[name].contiguous() for name in fused],
+                [velocities.get(name) for name in fused],
+                fused=True,
+                weight_decay=self.weight_decay,
+                momentum=self.momentum,
+                lr=shared or 0.0,
+                dampening=0.0,
+                nesterov=self.nesterov,
+                maximize=False,
+            )
+
+    def _adamw(self, state: State, gradients: dict[str, Tensor], lr: Tensor) -> None:
+        for name, p in state.params.items():
+            g = gradients[name]
+            rate = lr.reshape(lr.shape + (1,) * (p.ndim - lr.ndim))
+            count = (state.step + 1).to(p.dtype).reshape(rate.shape)
+            mean, square = state.optimizer["mean"][name], state.optimizer["square"][name]
+            mean.mul_(self.betas[0]).add_(g, alpha=1 - self.betas[0])
+            square.mul_(self.betas[1]).add_(g.square(), alpha=1 - self.betas[1])
+            size = (square / (1 - self.betas[1] ** count)).sqrt_().add_(1e-8)
+            p.mul_(1 - rate * self.weight_decay).sub_(rate * (mean / (1 - self.betas[0] ** count)) / size)
 
     def _draw(self, seed: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]):

@@ -22,6 +22,9 @@ from dataloupe.run._sendable import inspect_parcel
 from dataloupe.run._worker import Answer, serve
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+_MEMORY_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+"""A training frees and takes the same few megabytes at every step: glibc is told to keep them."""
+_KEPT_BYTES = 1 << 30
 _PATIENCE = 5.0
 """Seconds that a worker gets to end when it is told to."""
 _IDLE = -1
@@ -208,11 +211,12 @@ def _surroundings(threads: int, needs_main: bool) -> Iterator[None]:
     A spawned process imports the caller's script anew, which does the script's work again where it has no
     ``if __name__ == "__main__"``; a plain script must not need one to use the library.
     """
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    before = {name: os.environ.get(name) for name in (*_THREAD_VARIABLES, *_MEMORY_VARIABLES)}
     main = sys.modules["__main__"]
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+        os.environ.update(dict.fromkeys(_MEMORY_VARIABLES, str(_KEPT_BYTES)))
         if not needs_main:
             sys.modules["__main__"] = types.ModuleType("__main__")
         yield
