@@ -19,7 +19,7 @@ def stacked_forward(
     """
     tensors = {**params, **buffers}
     if len(next(iter(tensors.values()))) == 1:
-        alone = {name: tensor[0] for name, tensor in tensors.items()}
+        alone = {name: tensor.view(tensor.shape[1:]) for name, tensor in tensors.items()}
         return call_module(module, alone, map_inputs(lambda part: part[0], inputs))[None]
     layers = chain(module)
     if (
