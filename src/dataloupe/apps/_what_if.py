@@ -96,7 +96,8 @@ def what_if(
     >>> print(what_if(question, core.MemoryLab(), scores, target=0, remove=[0], verify=2))
     predicted -0.5, verified -0.5 [-0.5, -0.5] by 2 pairs of retrainings: agree
     """
-    ids, target = _check(question, attribution, target, remove, verify, level)
+    needs_units(attribution, "the change of an output by a removal")
+    ids, target = check_what_if(question, attribution, target, remove, verify=verify, level=level)
     predicted, error = _predict(attribution, target, ids)
     notes = _notes(question, attribution, len(ids), verify)
     if error is not None and _stands_out(attribution, target, ids):
@@ -185,10 +186,16 @@ def _notes(question: Question, attribution: Attribution, removed: int, verify: i
     return notes
 
 
-def _check(
-    question: Question, attribution: Attribution, target: int, remove: Ids, verify: int, level: float
-) -> tuple[np.ndarray, int]:
-    needs_units(attribution, "the change of an output by a removal")
+def check_what_if(
+    question: Question,
+    attribution: Attribution,
+    target: int,
+    remove: Ids,
+    *,
+    verify: int,
+    level: float = 0.95,
+) -> tuple[Int[np.ndarray, " g"], int]:
+    """The rows and the target of a what-if that can be meant, before any work; raises as :func:`what_if` does."""
     if (attribution.n, attribution.m) != (question.n, question.m):
         raise BadInput(
             "dl-733",

@@ -75,7 +75,7 @@ class Demo(Verb):
             keep_what_if(lab, question, answer)
         show_answer(out, trak, answer)
         with out.step("the report"):
-            found = [datamodel, trak, *held_against.values()]
+            found = [trak, datamodel, *held_against.values()]
             path = report(
                 self.folder / "report.html", *found, fresh, *scores, answer, title="dataloupe: digits"
             )

@@ -9,7 +9,7 @@ from rich.markup import escape
 from dataloupe._errors import BadInput
 from dataloupe._typing import Ids
 from dataloupe.apps import WhatIf as Answer
-from dataloupe.apps import what_if
+from dataloupe.apps import check_what_if, what_if
 from dataloupe.cli._base import Asking, MaybeNumber, Number, Out, Result, Text
 from dataloupe.cli._folder import attributions, keep_looks, keep_what_if, one
 from dataloupe.core import DenseAttribution, Subsets
@@ -47,6 +47,8 @@ class WhatIf(Asking):
         question, lab = self.open()
         self._check()
         attribution = one(attributions(lab, question, self.only))
+        rows = self._rows(attribution)
+        check_what_if(question, attribution, self.target, rows, verify=self.verify)
         keep_looks(lab, question)
         if attribution.units != "output":
             with out.step(f"the scale of {attribution.info.method}, from {self.calibration} subsets"):
@@ -58,7 +60,7 @@ class WhatIf(Asking):
                 lab,
                 attribution,
                 target=self.target,
-                remove=self._rows(attribution),
+                remove=rows,
                 verify=self.verify,
                 seed=self.seed,
             )
