@@ -180,6 +180,16 @@ def test_what_if_calibrates_relative_scores(run: Run, asked: str, lab: Path) -> 
     assert facts["predicted_interval"][0] < facts["predicted"] < facts["predicted_interval"][1]
 
 
+@pytest.mark.parametrize("wrong", [("--target", 99), ("--target", 0, "--verify", 1)])
+def test_a_what_if_that_cannot_be_meant_trains_nothing(
+    run: Run, asked: str, tmp_path: Path, wrong: tuple
+) -> None:
+    assert run("attribute", asked, "--with", "trak", "--models", 2, "--lab", tmp_path)[0] == 0
+    before = LocalStore(tmp_path).digest()
+    assert run("what-if", asked, "--lab", tmp_path, "--remove-top", 3, *wrong)[0] == 2
+    assert LocalStore(tmp_path).digest() == before
+
+
 def test_a_wrong_claim_ends_with_1(run: Run, place: Path, tmp_path: Path) -> None:
     asked = f"{place}/ridge.py:question"
     question, made = load_question(asked), Lab(tmp_path, progress=False)
