@@ -19,7 +19,7 @@ from dataloupe.core import Lab as LabProtocol
 from dataloupe.core import MemoryLab, Question, Subsets
 from dataloupe.engine import Backend, Choice
 from dataloupe.lab import Lab, differences
-from dataloupe.learners import Checkpoints
+from dataloupe.learners import Checkpoints, SklearnLearner
 from dataloupe.run import Processes, Serial
 from dataloupe.store import _local as local_store
 from dataloupe.store import open_store
@@ -114,6 +114,14 @@ def test_models_behind_outcomes_are_kept_if_asked(tmp_path, no_training):
     quiet(tmp_path, keep_models=True).outcomes(question(), SUBSETS.first(4))
     no_training()
     assert len(quiet(tmp_path).models(question(), SUBSETS.first(4))) == 4
+
+
+def test_models_that_cannot_be_kept_are_refused_before_training(tmp_path, no_training):
+    forest = Question(SklearnLearner.ridge_classifier(), points(60, 0), points(7, 1), outputs.margin)
+    no_training()
+    for ask in (Lab.models, Lab.outcomes):
+        with pytest.raises(CapabilityError, match="dl-221.*SklearnLearner"):
+            ask(quiet(tmp_path, keep_models=True), forest, SUBSETS)
 
 
 def test_features_and_embeddings_are_those_of_the_lab_in_memory(tmp_path):

@@ -92,6 +92,8 @@ class Lab:
         learner only holds finished models, ``BadInput`` dl-227 if the subsets are of other data.
         """
         learner = must_train(question.learner)
+        if self._keep:
+            _must_show_state(learner)
         job = self._job("outcomes", question, subsets, repeats)
         values = np.empty((subsets.count * repeats, question.m), dtype=np.float32)
         status = np.empty(subsets.count * repeats, dtype=np.uint8)
@@ -108,16 +110,10 @@ class Lab:
         learner = question.learner
         if isinstance(learner, ModelSource):
             return learner.models()[: subsets.count]
-        if not isinstance(learner, SteppedLearner):
-            raise CapabilityError(
-                "dl-221",
-                asked="models that can be kept",
-                found=f"{type(learner).__name__}, which shows no state",
-                do="use dataloupe.SGD or dataloupe.Checkpoints, or a method that only retrains (Datamodel)",
-            )
+        stepped = _must_show_state(learner)
         found: list[Model] = []
         for start, stop, arrays in self._units(self._job("models", question, subsets, 1), keep=True):
-            found.extend(_rebuilt(learner, arrays, i) for i in range(stop - start))
+            found.extend(_rebuilt(stepped, arrays, i) for i in range(stop - start))
         return found
 
     def features(self, question: Question, subsets: Subsets, k: int, sketch: Sketch) -> Features:
@@ -324,10 +320,8 @@ class Lab:
         apart = [differences(job.made_by, other) for other in known if other is not None]
         nearest = min(apart, key=len, default=[])
         if any(not line.startswith(("subsets.", "repeats:")) for line in nearest):
-            _say(
-                f"{kind}: new settings; the nearest in this folder differ in {len(nearest)}: "
-                + "; ".join(nearest[:4])
-            )
+            shown = "; ".join(nearest[:4])
+            sys.stderr.write(f"{kind}: new settings; the nearest here differ in {len(nearest)}: {shown}\n")
 
     def _model(self, question: Question, subsets: Subsets, k: int) -> Model:
         if isinstance(question.learner, ModelSource):
@@ -369,6 +363,18 @@ def differences(here: Any, there: Any, path: str = "") -> list[str]:
     return [] if here == there else [f"{path}: {there} -> {here}"]
 
 
+def _must_show_state(learner: Any) -> SteppedLearner:
+    """The learner, if its models can be kept (dl-221)."""
+    if isinstance(learner, SteppedLearner):
+        return learner
+    raise CapabilityError(
+        "dl-221",
+        asked="models that can be kept",
+        found=f"{type(learner).__name__}, which shows no state",
+        do="use dataloupe.SGD or dataloupe.Checkpoints, or a method that only retrains (Datamodel)",
+    )
+
+
 def _rebuilt(learner: SteppedLearner, arrays: dict[str, Array], i: int) -> Model:
     blank = learner.init(seed=0)
     tensors = {
@@ -388,7 +394,3 @@ def _mask_digest(job: _Job, start: int, stop: int) -> str:
     last = -(-stop // job.repeats)
     subsets = job.subsets if job.subsets.bits is not None else job.subsets.first(max(last, job.subsets.count))
     return subsets.digest(slice(start // job.repeats, last))
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")

@@ -28,6 +28,7 @@ from dataloupe.core import (
     flat_values,
     must_train,
     one_value,
+    torch_model,
 )
 
 
@@ -84,15 +85,8 @@ def run_unit(work: Work, span: tuple[int, int]) -> Unit:
 
 def model_tensors(model: Model) -> dict[str, Array]:
     """Parameters and buffers of a torch model, by name."""
-    params, buffers = getattr(model, "params", None), getattr(model, "buffers", None)
-    if params is None or buffers is None:
-        raise CapabilityError(
-            "dl-221",
-            asked="to keep the models",
-            found=f"a {type(model).__name__}, whose parameters cannot be seen",
-            do="use a torch learner, or a method that only retrains",
-        )
-    return {name: tensor.detach().cpu().numpy() for name, tensor in {**params, **buffers}.items()}
+    live = torch_model(model)
+    return {name: tensor.detach().cpu().numpy() for name, tensor in {**live.params, **live.buffers}.items()}
 
 
 def _stacks(
