@@ -9,6 +9,7 @@ from torch import nn
 
 from dataloupe import outputs
 from dataloupe._errors import CapabilityError
+from dataloupe._identity import Stream
 from dataloupe.core import Examples, MemoryLab, Question, Subsets, TorchModel
 from dataloupe.engine import embeddings, features
 from dataloupe.learners import SGD
@@ -52,6 +53,28 @@ def test_the_same_as_one_by_one(output):
     plain = lab.features(question, subsets, 0, Whole())
     fast = features(question, lab.models(question, subsets)[0], Whole())
     for ours, theirs in zip(fast, plain, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shaken(outputs.Margin):
+    """A margin on inputs that a keyed draw shifts; three draws are averaged."""
+
+    repeats: int = 3
+
+    def value(self, model, rows, draw=None):
+        return super().value(model, rows._replace(inputs=rows.inputs + draw.uniform([0])[0]))
+
+
+def test_keyed_draws_are_averaged_on_every_path():
+    question, lab, subsets = asked(Shaken()), MemoryLab(), Subsets(n=14, count=1)
+    model = lab.models(question, subsets)[0]
+    shifts = [Stream.root(0)("draw", i).uniform([0])[0] for i in range(3)]
+    rows = question.targets.take(range(5))
+    moved = [outputs.margin.value(model, rows._replace(inputs=rows.inputs + s)).detach() for s in shifts]
+    np.testing.assert_allclose(question.measure(model), torch.stack(moved).mean(0), rtol=1e-5)
+    plain = lab.features(question, subsets, 0, Whole())
+    for ours, theirs in zip(features(question, model, Whole()), plain, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 

@@ -45,6 +45,8 @@ from dataloupe.core._outcomes import OK as OK
 from dataloupe.core._outcomes import Outcomes as Outcomes
 from dataloupe.core._question import Output as Output
 from dataloupe.core._question import Question as Question
+from dataloupe.core._question import averaged as averaged
+from dataloupe.core._question import averaged_slope as averaged_slope
 from dataloupe.core._question import flat_values as flat_values
 from dataloupe.core._question import one_value as one_value
 from dataloupe.core._subsets import Subsets as Subsets

@@ -15,7 +15,7 @@ from dataloupe.core._lab import Embeddings, Features, Sketch
 from dataloupe.core._learner import ModelSource, must_train
 from dataloupe.core._model import Model, TorchModel
 from dataloupe.core._outcomes import DIVERGED, OK, Outcomes
-from dataloupe.core._question import Output, Question
+from dataloupe.core._question import Output, Question, averaged, averaged_slope
 from dataloupe.core._subsets import Subsets
 
 
@@ -123,8 +123,8 @@ def _plain_gradients(
     features, slopes = [], []
     for i in range(len(data)):
         rows = data.take([i])
-        values = output.value(live, rows)
-        slope = output.slope(live, rows, values.detach()).reshape(-1)
+        values = averaged(output, live, rows)
+        slope = averaged_slope(output, live, rows, values.detach()).reshape(-1)
         valid = output.valid(rows)[0]
         for c in torch.nonzero(valid).flatten().tolist():
             gradients = torch.autograd.grad(

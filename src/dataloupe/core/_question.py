@@ -173,11 +173,29 @@ class Question:
         return identity(self)
 
 
+def averaged(output: Output, model: Model, rows: Rows) -> Tensor:
+    """The output on rows, its keyed draws averaged, differentiable."""
+    if output.repeats == 1:
+        return output.value(model, rows)
+    return torch.stack([output.value(model, rows, draw) for draw in draws_of(output)]).mean(0)
+
+
+def averaged_slope(output: Output, model: Model, rows: Rows, values: Tensor) -> Tensor:
+    """The slope at the averaged output, its keyed draws averaged likewise."""
+    if output.repeats == 1:
+        return output.slope(model, rows, values)
+    return torch.stack([output.slope(model, rows, values, draw) for draw in draws_of(output)]).mean(0)
+
+
+def draws_of(output: Output) -> list[Stream]:
+    """The keyed draws of an output: the same for every model, so that they share their randomness."""
+    return [Stream.root(0)("draw", i) for i in range(output.repeats)]
+
+
 def one_value(output: Output, model: Model, rows: Rows) -> Tensor:
     """The output on rows, ``[b, c]``, its keyed draws averaged, without gradients."""
     with torch.no_grad():
-        draws = [Stream.root(0)("draw", i) for i in range(output.repeats)] if output.repeats > 1 else [None]
-        values = torch.stack([output.value(model, rows, draw).float() for draw in draws]).mean(0)
+        values = averaged(output, model, rows).float()
     return values.reshape(len(values), -1)
 
 

@@ -18,6 +18,8 @@ from dataloupe.core import (
     Rows,
     Sketch,
     TorchModel,
+    averaged,
+    averaged_slope,
     last_layer_inputs,
     map_inputs,
     torch_model,
@@ -79,8 +81,8 @@ def per_example(
             map_inputs(lambda part: part[None], row.inputs), None if row.labels is None else row.labels[None]
         )
         live = model.with_params(params)
-        values = output.value(live, alone)
-        slopes = output.slope(live, alone, values.detach())
+        values = averaged(output, live, alone)
+        slopes = averaged_slope(output, live, alone, values.detach())
         picked = torch.where(chosen, values.reshape(-1), 0.0).sum()
         return picked, torch.where(chosen, slopes.reshape(-1), 0.0).sum()
 
