@@ -19,7 +19,7 @@ class Bootstrap:
     """A two-way bootstrap: how often each of k subsets and each of m targets is drawn, in every resample.
 
     All targets share the same retrained models, so drawing targets alone would give intervals that are far too
-    short (research/frontier.md 4.2). ``subsets [b, k]`` and ``targets [b, m]`` are multiplicities; row 0 is the
+    short. ``subsets [b, k]`` and ``targets [b, m]`` are multiplicities; row 0 is the
     data as they are, all ones. Judges that share a `Bootstrap` are compared on the same resamples.
 
     >>> plan = Bootstrap.draw(4, 2, resamples=3)

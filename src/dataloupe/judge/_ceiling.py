@@ -51,7 +51,7 @@ def ceiling(outcomes: Outcomes, *, resamples: int = 200, seed: int = 0, level: f
     >>> ceiling(Outcomes.from_arrays(masks, np.repeat(np.arange(6.0), 2).reshape(6, 2, 1))).value
     1.0
 
-    Source: Spearman 1910; Brown 1910; research/frontier.md 4.1.
+    Source: Spearman 1910; Brown 1910.
     """
     kept = judgeable(outcomes).outcomes
     if kept.repeats < 2:

@@ -88,7 +88,7 @@ def lds(
     >>> print(lds(DenseAttribution(scores, Info("exact")), Outcomes.from_arrays(masks, masks @ scores.T)))
     LDS 1.00 [1.00, 1.00]; 1 targets x 5 subsets x 1 seeds
 
-    Source: Park et al. 2023, *TRAK*, definition 2.3; research/frontier.md 4.
+    Source: Park et al. 2023, *TRAK*, definition 2.3.
     """
     named = _named(controls)
     judged = judgeable(outcomes)

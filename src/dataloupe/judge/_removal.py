@@ -82,7 +82,7 @@ def removal(
     >>> test.top_change.tolist()
     [-1.0]
 
-    Source: research/frontier.md 4.4 (QLD).
+    Source: the removal counterfactuals of Ilyas et al. 2022 (datamodels) and Park et al. 2023 (TRAK).
     """
     targets = _check(question, attribution, targets, k, repeats)
     top = [attribution.top(int(j), k) for j in targets]
