@@ -238,6 +238,18 @@ def test_what_stands_in_the_script_needs_a_script_with_a_guard(
     assert why_not_sendable([made()]) is None
 
 
+def test_a_file_that_works_while_it_is_imported_is_not_sent(tmp_path: Path) -> None:
+    file = tmp_path / "eager.py"
+    file.write_text(
+        "from dataloupe.run import why_not_sendable\n"
+        "def make(): ...\n"
+        "why = why_not_sendable({'make': make})\n"
+    )
+    eager = load_module(file)
+    assert "['make']" in eager.why and "eager.py, which does its work while it is imported" in eager.why
+    assert why_not_sendable({"make": eager.make}) is None
+
+
 PLAIN_SCRIPT = """
 from operator import mul
 from pathlib import Path

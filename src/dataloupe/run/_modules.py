@@ -17,6 +17,7 @@ class LoadedFile(NamedTuple):
     digest: str
 
 
+_PREFIX = "dataloupe_file_"
 _LOADED: dict[str, LoadedFile] = {}
 
 
@@ -33,7 +34,7 @@ def load_module(path: str | Path) -> ModuleType:
     (42, True)
     """
     file = Path(path).expanduser().resolve()
-    name = f"dataloupe_file_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    name = f"{_PREFIX}{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file) if file.is_file() else None
@@ -56,6 +57,11 @@ def load_module(path: str | Path) -> ModuleType:
         raise
     _LOADED[name] = LoadedFile(str(file), digest)
     return module
+
+
+def is_half_imported(name: str) -> bool:
+    """Whether a module is a question file whose import has not ended: a worker would run its work once more."""
+    return name.startswith(_PREFIX) and name in sys.modules and name not in _LOADED
 
 
 def loaded_files() -> list[LoadedFile]:

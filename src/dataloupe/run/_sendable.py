@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dataloupe.run._modules import is_half_imported
+
 _GUARD = re.compile(r"^if\s+__name__\s*==", re.MULTILINE)
 
 
@@ -59,8 +61,14 @@ class _Packer(pickle.Pickler):
             return torch.zeros, (0,)
         if isinstance(thing, np.ndarray) and not thing.dtype.hasobject:
             return np.zeros, (0,)
-        if isinstance(thing, type | FunctionType) and thing.__module__ == "__main__":
-            self.needs_main = True
+        if isinstance(thing, type | FunctionType):
+            self.needs_main |= thing.__module__ == "__main__"
+            if is_half_imported(thing.__module__):
+                file = sys.modules[thing.__module__].__file__
+                raise pickle.PicklingError(
+                    f"{thing.__qualname__} of {file}, which does its work while it is imported (let the file only "
+                    "define the question)"
+                )
         return NotImplemented
 
 
