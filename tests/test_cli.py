@@ -131,7 +131,7 @@ def test_judge_is_lds(run: Run, asked: str, lab: Path) -> None:
         expected = judge.lds(methods[score["method"]].attribute(question, made), fresh)
         assert score["value"] == pytest.approx(expected.value)
         assert score["interval"] == pytest.approx(list(expected.interval))
-        assert set(score["controls"]) == {"random", "gradient dot", "feature similarity"}
+        assert set(score["controls"]) == {"random", "gradient similarity (dot)", "feature similarity"}
     assert code == int(any(score["interval"][0] <= 0 for score in judged))
 
 

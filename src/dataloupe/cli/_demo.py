@@ -31,7 +31,7 @@ def make_model() -> nn.Module:
 def make_question() -> Question:
     """How do 1,437 handwritten digits move the margins of 360 others?"""
     train, test = data.digits()
-    learner = SGD(make_model, epochs=15, lr=0.1, momentum=0.9, batch_size=64)
+    learner = SGD(make_model, epochs=15, lr=0.1, momentum=0.9, batch_size=64, schedule="linear")
     return Question(learner, train, test, outputs.margin)
 
 

@@ -102,7 +102,7 @@ class GradientSimilarity(AbstractAttributor):
         if not used:
             raise all_diverged("gradient similarity", self.models)
         info = Info(
-            f"gradient {self.kind}",
+            f"gradient similarity ({self.kind})",
             self.settings(),
             certificate={"models": used, "left_out": self.models - used, "zero_gradients": zero},
             removal=getattr(question.learner, "removal", "repack"),

@@ -16,7 +16,7 @@ from dataloupe.report._png import check_image
 KINDS = (Attribution, Outcomes, LDS, Calibration, RemovalTest, WhatIf)
 
 
-CONTROLS = ("random", "similarity", "gradient dot", "gradient cosine", "gradient norm", "bm25")
+CONTROLS = ("random", "similarity", "gradient norm", "bm25")
 """Words in the name of a method that is there to be beaten."""
 
 
