@@ -64,7 +64,7 @@ def controls(question: Question, lab: Lab) -> dict[str, DenseAttribution]:
     return {control.info.method: control for control in found}
 
 
-WIDTH = 22
+WIDTH = 15
 
 
 def lds_table(scores: Sequence[LDS]) -> Group:
