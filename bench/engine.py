@@ -118,7 +118,7 @@ def chosen_cnn() -> dict:
         torch.rand(1437, 1, 28, 28, generator=draws), torch.randint(0, 10, (1437,), generator=draws)
     )
     learner = dl.SGD(cnn, epochs=8, lr=0.05, momentum=0.9, weight_decay=5e-4)
-    question, subsets = dl.Question(learner, data, data[:8], dl.outputs.margin), dl.Subsets.full(1437, 12)
+    question, subsets = dl.Question(learner, data, data[:8], dl.outputs.margin), dl.Subsets.full(1437, 24)
     with threads(1):
         found = choose(question, subsets, 1000, 1)
     cores, steps = Processes().workers, 8 * 23
