@@ -116,6 +116,13 @@ def test_models_behind_outcomes_are_kept_if_asked(tmp_path, no_training):
     assert len(quiet(tmp_path).models(question(), SUBSETS.first(4))) == 4
 
 
+def test_models_of_several_seeds_are_refused_not_dropped(tmp_path, no_training):
+    no_training()
+    with pytest.raises(BadInput, match="dl-230.*2 seeds"):
+        quiet(tmp_path / "new", keep_models=True).outcomes(question(), SUBSETS, repeats=2)
+    assert not (tmp_path / "new").exists()
+
+
 def test_models_that_cannot_be_kept_are_refused_before_training(tmp_path, no_training):
     forest = Question(SklearnLearner.ridge_classifier(), points(60, 0), points(7, 1), outputs.margin)
     no_training()

@@ -89,11 +89,19 @@ class Lab:
         """What training on every subset, with ``repeats`` seeds each, does to the question's outputs.
 
         Units that are there are read and checked, the others trained. Raises ``CapabilityError`` dl-207 if the
-        learner only holds finished models, ``BadInput`` dl-227 if the subsets are of other data.
+        learner only holds finished models, ``BadInput`` dl-227 if the subsets are of other data,
+        dl-230 if models are to be kept of several seeds per subset.
         """
         learner = must_train(question.learner)
         if self._keep:
             _must_show_state(learner)
+        if self._keep and repeats > 1:
+            raise BadInput(
+                "dl-230",
+                asked=f"to keep the models of {repeats} seeds per subset",
+                found="models are kept and found by their subset alone",
+                do="ask for one seed per subset, or open the lab with keep_models=False",
+            )
         job = self._job("outcomes", question, subsets, repeats)
         values = np.empty((subsets.count * repeats, question.m), dtype=np.float32)
         status = np.empty(subsets.count * repeats, dtype=np.uint8)
@@ -234,16 +242,12 @@ class Lab:
         name = _unit_name(*span)
         facts = {"masks": _mask_digest(job, *span), "models": list(span)}
         if keep and not models:
-            other = self._job("models", job.question, job.subsets, 1) if job.repeats == 1 else None
-            if other is not None and name not in self.store.units(other.folder):
+            other = self._job("models", job.question, job.subsets, 1)
+            if name not in self.store.units(other.folder):
                 self._record(other, self._decided(job))
                 self.store.write(other.folder, name, {**unit.tensors, "status": unit.status}, facts)
-        arrays = (
-            {**unit.tensors, "status": unit.status}
-            if models
-            else {"values": unit.values, "status": unit.status}
-        )
-        self.store.write(job.folder, name, arrays, facts)
+        held = unit.tensors if models else {"values": unit.values}
+        self.store.write(job.folder, name, {**held, "status": unit.status}, facts)
 
     def _carrier(self, job: "_Job", backend: Backend, missing: list[tuple[int, int]]) -> Runner:
         """Who trains the missing units: processes where that is asked for or pays."""
