@@ -3,7 +3,8 @@
     python bench/engine.py [--json FILE]
 
 The plain loop is what a user would write: an nn.Module, torch.optim.SGD, zero_grad, backward, step, batches by
-`x[ids]`. Both train with momentum and weight decay on the same data, one thread, in turn; ratios are medians of pairs.
+`x[ids]`. Both train whole models with momentum and weight decay on the same data, one thread, in turn; ratios are medians
+of pairs.
 "On all cores" is the chosen back end in one process per core, their start included, beside the plain loop with as many
 threads.
 """
@@ -42,18 +43,18 @@ def cnn():
     )
 
 
-def plain_rate(learner: dl.SGD, data: dl.Examples, steps: int) -> float:
-    """Steps per second of the usual loop."""
+def plain_rate(learner: dl.SGD, data: dl.Examples) -> float:
+    """Steps per second of the usual loop: one whole training at a constant rate, the module's making included."""
+    start = time.perf_counter()
     module, x, y = learner.module(), data.inputs, data.labels
     optimizer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-    loss, size = nn.CrossEntropyLoss(), learner.batch_size
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    start = time.perf_counter()
-    for step in range(steps):
-        ids = order[step * size % (len(x) - size) :][:size]
-        optimizer.zero_grad()
-        loss(module(x[ids]), y[ids]).backward()
-        optimizer.step()
+    loss, draws, steps = nn.CrossEntropyLoss(), torch.Generator().manual_seed(0), 0
+    for _ in range(learner.epochs):
+        for ids in torch.randperm(len(x), generator=draws).split(learner.batch_size):
+            optimizer.zero_grad()
+            loss(module(x[ids]), y[ids]).backward()
+            optimizer.step()
+            steps += 1
     return steps / (time.perf_counter() - start)
 
 
@@ -66,18 +67,17 @@ def stacked_rate(learner: dl.SGD, data: dl.Examples, group: int) -> float:
 
 
 def case(name: str, module, shape: tuple[int, ...], batch: int, *, epochs: int, groups: list[int]) -> dict:
-    """Pairs of (plain loop, ours) in turn, as many steps each as one training has."""
+    """Pairs of (plain loop, ours) in turn, whole trainings each."""
     draws = torch.Generator().manual_seed(0)
     data = dl.Examples(
         torch.rand(1437, *shape, generator=draws), torch.randint(0, 10, (1437,), generator=draws)
     )
     settings = {"epochs": epochs, "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "linear"}
     learner = dl.SGD(module, batch_size=batch, **settings)
-    steps = epochs * -(-1437 // batch)
-    plain_rate(learner, data, steps)
+    plain_rate(learner, data)
     tried = {group: max(stacked_rate(learner, data, group) for _ in range(2)) for group in groups}
     group = max(tried, key=tried.get)
-    pairs = [(plain_rate(learner, data, steps), stacked_rate(learner, data, group)) for _ in range(ROUNDS)]
+    pairs = [(plain_rate(learner, data), stacked_rate(learner, data, group)) for _ in range(ROUNDS)]
     return {
         "case": name,
         "plain steps/s": statistics.median(p for p, _ in pairs),
@@ -125,7 +125,7 @@ def chosen_cnn() -> dict:
     ratios = []
     for _ in range(3):
         with threads(cores):
-            plain = plain_rate(learner, data, steps)
+            plain = plain_rate(learner, data)
         start = time.perf_counter()
         spans = [(k, k + 1) for k in range(subsets.count)]
         list(Processes(cores).map(run_unit, Work(question, subsets, 1, found.backend, False), spans))

@@ -37,6 +37,19 @@ def normed():
     return Net(nn.BatchNorm2d(4))
 
 
+class Viewing(nn.Module):
+    """A convolutional chain, and behind it a forward that relies on contiguous memory."""
+
+    def __init__(self):
+        super().__init__()
+        block = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(3, 4, 2))
+        self.features = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), block)
+        self.out = nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.out(self.features(x).view(len(x), -1))
+
+
 def images(n=60, seed=0):
     draws = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % 3
@@ -49,6 +62,7 @@ LEARNERS = {
     ),
     "cnn": SGD(cnn, epochs=2, lr=0.1, momentum=0.9, nesterov=True, batch_size=8),
     "batchnorm": SGD(normed, epochs=2, lr=0.05, momentum=0.5, batch_size=10, label_smoothing=0.1),
+    "pictures": SGD(Viewing, epochs=2, lr=0.05, momentum=0.9, batch_size=10),
     "adamw": SGD(
         mlp, epochs=2, lr=0.01, optimizer="adamw", weight_decay=0.1, batch_size=8, schedule="cosine"
     ),

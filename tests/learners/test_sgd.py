@@ -11,6 +11,7 @@ from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._identity import identity
 from dataloupe.core import Examples, make_batch, train
 from dataloupe.learners import SGD, Chain, Flip, Shift
+from dataloupe.learners._stacked import channels_last
 from dataloupe.testing import LearnerContract
 
 
@@ -263,3 +264,25 @@ def test_the_plain_loop_uses_up_nothing():
     learner.step(state, make_batch(data(), torch.ones(40), slot, "repack"))
     assert all(torch.equal(before[name], p) for name, p in state.params.items())
     assert isinstance(train(learner, data(), torch.ones(40), seed=0).params, dict)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_channels_last_inside_a_chain_and_contiguous_behind_it(channels):
+    images = torch.randn(4, channels, 6, 6, generator=torch.Generator().manual_seed(0))
+    chain = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+    expected = chain(images)
+    inside = []
+    chain[1].register_forward_hook(lambda _, __, made: inside.append(made))
+    found = channels_last(chain)(images)
+    assert inside[0].is_contiguous(memory_format=torch.channels_last) and not inside[0].is_contiguous()
+    assert found.is_contiguous() == expected.is_contiguous()
+    torch.testing.assert_close(found, expected)
+
+
+def test_layers_of_unknown_kind_see_the_memory_that_they_expect():
+    class Own(nn.Module):
+        def forward(self, x):
+            return x.view(len(x), -1)
+
+    chain = channels_last(nn.Sequential(nn.Conv2d(3, 4, 3), Own()))
+    assert chain(torch.ones(2, 3, 5, 5)).shape == (2, 36)

@@ -16,7 +16,7 @@ from dataloupe._identity import Stream, canonical, mix64_torch, uniform_torch
 from dataloupe._typing import Inputs
 from dataloupe.core import Batch, Examples, Removal, Slot, State, TorchModel, call_module, train
 from dataloupe.learners._augment import Augment
-from dataloupe.learners._stacked import cross_entropies, squared_losses, stacked_forward
+from dataloupe.learners._stacked import channels_last, cross_entropies, squared_losses, stacked_forward
 
 _AUGMENT = Stream.root(0)("augment").seed()
 _ORDER_BLOCK = 200_000
@@ -25,9 +25,10 @@ _VECTOR = 64
 
 
 class _Structure(NamedTuple):
-    """The module without its numbers: one copy in training mode, one in evaluation mode."""
+    """The module without its numbers: in training mode, the same for one model at a time, in evaluation mode."""
 
     training: nn.Module
+    alone: nn.Module
     evaluation: nn.Module
     couples_rows: bool
 
@@ -151,9 +152,8 @@ class SGD:
     def steps(self, states: State, batches: Batch) -> State:
         """:meth:`step` for M models at once (every tensor has a leading axis M); the states are used up."""
         params = {name: p.requires_grad_() for name, p in states.params.items()}
-        predicted = stacked_forward(
-            self._structure.training, params, states.buffers, self._inputs(states.seed, batches)
-        )
+        module = self._structure.alone if len(states.seed) == 1 else self._structure.training
+        predicted = stacked_forward(module, params, states.buffers, self._inputs(states.seed, batches))
         losses = (batches.weights * self._losses(predicted, batches.data.labels)).sum(1) / batches.total
         found = torch.autograd.grad(losses.sum(), list(params.values()))
         with torch.no_grad():
@@ -304,7 +304,7 @@ class SGD:
                     found="a masked row would still enter the batch statistics",
                     do='use removal="repack", or GroupNorm',
                 )
-            known = _Structure(training, self._draw(0).eval(), couples)
+            known = _Structure(training, channels_last(self._draw(0).train()), self._draw(0).eval(), couples)
             object.__setattr__(self, "_known_structure", known)
         return known
 
