@@ -8,7 +8,7 @@ from sklearn import linear_model
 
 from dataloupe._errors import BadInput
 from dataloupe.core import DenseAttribution, Info, Subsets, Uncertainty
-from dataloupe.solve import lasso, means, ridge
+from dataloupe.solve import means, ridge
 
 
 def problem(k, n, m=3, seed=0, noise=0.5, kind="bernoulli"):
@@ -94,7 +94,7 @@ def test_without_noise_a_small_penalty_recovers_the_weights():
 def test_a_constant_output_has_no_weights():
     masks, y, _ = problem(30, 8)
     y[:, 1] = 2.5
-    for found in (ridge(masks, y), lasso(masks, y), means(masks, y)):
+    for found in (ridge(masks, y), means(masks, y)):
         np.testing.assert_allclose(found.weights[1], 0, atol=1e-12)
         assert found.bias[1] == pytest.approx(2.5)
 
@@ -108,43 +108,6 @@ def test_targets_do_not_feel_each_other(k, n, seed):
     whole, order = ridge(masks, y), np.array([2, 0, 3, 1])
     np.testing.assert_allclose(ridge(masks, y[:, order]).weights, whole.weights[order], atol=1e-9)
     np.testing.assert_allclose(ridge(masks, y[:, [1]]).weights[0], whole.weights[1], atol=1e-9)
-
-
-@pytest.mark.parametrize("penalty", [0.01, 0.05, 0.3])
-def test_lasso_is_scikit_learns(penalty):
-    masks, y, _ = problem(80, 30)
-    found = lasso(masks, y, penalty=penalty, tolerance=1e-12)
-    for j in range(3):
-        model = linear_model.Lasso(alpha=penalty, tol=1e-12, max_iter=100_000).fit(masks, y[:, j])
-        np.testing.assert_allclose(found.weights[j], model.coef_, atol=1e-6)
-        assert found.bias[j] == pytest.approx(model.intercept_, abs=1e-6)
-    assert found.gap.max() < 1e-8
-
-
-def test_lasso_finds_few_examples_that_matter():
-    rng = np.random.default_rng(0)
-    masks = Subsets(n=60, count=200, seed=3).masks()
-    truth = np.zeros((60, 2))
-    truth[[3, 17], 0], truth[40, 1] = [2.0, -2.0], 3.0
-    found = lasso(masks, masks @ truth + 0.3 * rng.standard_normal((200, 2)))
-    assert {int(i) for i in np.argsort(-np.abs(found.weights[0]))[:2]} == {3, 17}
-    assert int(np.abs(found.weights[1]).argmax()) == 40
-    assert (found.weights != 0).sum(1).max() < 40
-    assert found.explained.min() > 0.8
-    assert found.gap.max() < 1e-4
-
-
-def test_an_unconverged_lasso_shows_in_the_gap():
-    masks, y, _ = problem(40, 60)
-    assert lasso(masks, y, penalty=0.01, tolerance=0.9).gap.max() > 1e-3
-
-
-def test_at_the_largest_penalty_nothing_is_left_and_just_below_something():
-    masks, y, _ = problem(50, 20, m=1)
-    x = masks - masks.mean(0)
-    top = np.abs(x.T @ (y - y.mean(0))).max() / 50
-    assert not lasso(masks, y, penalty=1.0001 * top).weights.any()
-    assert lasso(masks, y, penalty=0.999 * top, tolerance=1e-10).weights.any()
 
 
 def test_means_are_their_definition():
@@ -170,7 +133,7 @@ def test_least_squares_tends_to_the_difference_of_means():
 
 def test_bad_arrays_are_refused():
     masks, y, _ = problem(20, 5)
-    for solver in (ridge, lasso, means):
+    for solver in (ridge, means):
         with pytest.raises(BadInput, match=r"dl-705.*same subset"):
             solver(np.ones((20, 5), dtype=bool), y)
         with pytest.raises(BadInput, match=r"dl-700.*at least 3"):
@@ -181,5 +144,3 @@ def test_bad_arrays_are_refused():
         ridge(masks, y, penalties=[0.0])
     with pytest.raises(BadInput, match=r"dl-702.*example 2 in 20 of 20"):
         means(masks | (np.arange(5) == 2), y)
-    with pytest.raises(BadInput, match="dl-706"):
-        lasso(masks, y, held_out=1.0)

@@ -2,5 +2,12 @@
 
 from dataloupe.kernels._bucket_sum import bucket_sum as bucket_sum
 from dataloupe.kernels._bucket_sum import bucket_sum_reference as bucket_sum_reference
+from dataloupe.kernels._counts import co_occurrences as co_occurrences
+from dataloupe.kernels._counts import pack_columns as pack_columns
+from dataloupe.kernels._descent import Gram as Gram
+from dataloupe.kernels._descent import Held as Held
+from dataloupe.kernels._descent import Side as Side
+from dataloupe.kernels._descent import Trace as Trace
+from dataloupe.kernels._descent import descend as descend
 from dataloupe.kernels._ranks import dense_ranks as dense_ranks
 from dataloupe.kernels._ranks import rank_correlations as rank_correlations

@@ -1,8 +1,17 @@
 """The plain meaning of every kernel, under the same name: slow, short, and easy to check by eye."""
 
 import numpy as np
-from jaxtyping import Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real
 from scipy.stats import rankdata
+
+
+def co_occurrences(masks: Bool[np.ndarray, "k n"]) -> Int[np.ndarray, "n n"]:
+    """How often every pair of columns is set together.
+
+    >>> co_occurrences(np.array([[True, False], [True, True]])).tolist()
+    [[2, 1], [1, 1]]
+    """
+    return masks.T.astype(np.int64) @ masks
 
 
 def dense_ranks(values: Real[np.ndarray, "k m"]) -> Int[np.ndarray, "m k"]:

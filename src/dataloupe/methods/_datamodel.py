@@ -1,6 +1,8 @@
 """Datamodels: regress what retrainings did on which examples they kept."""
 
 import dataclasses
+import functools
+import operator
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -19,8 +21,10 @@ from dataloupe.core import (
     Subsets,
     Uncertainty,
 )
-from dataloupe.solve import PENALTIES, lasso, means, ridge
+from dataloupe.solve import PENALTIES, SuffStats, blocks_of, folds_of, lasso, means, ridge
 
+FOLDS = 5
+"""The lasso's penalty is chosen on the last of so many parts of the subsets."""
 ESTIMATORS = ("ridge", "lasso", "means")
 
 
@@ -126,14 +130,16 @@ def _lasso(
     masks: Bool[np.ndarray, "k n"], y: Float[np.ndarray, "k m"], penalties: tuple[float, ...]
 ) -> Fitted:
     del penalties  # the lasso's path is relative to each target's own largest penalty
-    found = lasso(masks, y)
+    fold = folds_of(len(y), min(FOLDS, len(y) // 2))
+    folds = SuffStats.split(blocks_of(masks, y), fold, int(fold.max()) + 1)
+    found = lasso(functools.reduce(operator.add, folds), folds=folds)
     facts = {
         "gap": float(found.gap.max()),
         "penalty": _quartiles(found.penalty),
         "held_out_r2": _quartiles(found.explained),
         "nonzero": _quartiles((found.weights != 0).sum(axis=1).astype(np.float64)),
     }
-    return found.weights, found.bias, None, facts
+    return found.weights, found.bias, Uncertainty(found.sigma2 / (found.deviation**2).mean()), facts
 
 
 def _means(

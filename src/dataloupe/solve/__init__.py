@@ -1,6 +1,8 @@
 """Arrays in, arrays and a certificate of the numerics out: no files, no processes, no models."""
 
+from dataloupe.solve._centred import Centred as Centred
 from dataloupe.solve._lasso import Lasso as Lasso
+from dataloupe.solve._lasso import Path as Path
 from dataloupe.solve._lasso import lasso as lasso
 from dataloupe.solve._means import Means as Means
 from dataloupe.solve._means import means as means
@@ -10,6 +12,9 @@ from dataloupe.solve._ridge import ridge as ridge
 from dataloupe.solve._sketch import DenseSketch as DenseSketch
 from dataloupe.solve._sketch import Exact as Exact
 from dataloupe.solve._sketch import HashSketch as HashSketch
+from dataloupe.solve._stats import SuffStats as SuffStats
+from dataloupe.solve._stats import blocks_of as blocks_of
+from dataloupe.solve._stats import folds_of as folds_of
 from dataloupe.solve._whitening import Whitened as Whitened
 from dataloupe.solve._whitening import check_penalty as check_penalty
 from dataloupe.solve._whitening import whitened as whitened

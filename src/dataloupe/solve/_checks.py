@@ -4,16 +4,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from dataloupe._errors import BadInput
+from dataloupe.solve._centred import Centred
 
 
 def check_fit(masks: Bool[np.ndarray, "k n"], y: Float[np.ndarray, "k2 m"]) -> None:
     """Refuse other lengths, NaN, or fewer than 3 subsets (dl-700), and masks that are all the same (dl-705)."""
-    if masks.ndim != 2 or y.ndim != 2 or len(masks) != len(y) or len(y) < 3:
-        found = f"masks {masks.shape} and values {y.shape}"
-        raise _bad(found, "give one row of values per subset, and at least 3 subsets")
-    if not np.isfinite(y).all():
-        bad = int((~np.isfinite(y).all(axis=1)).argmax())
-        raise _bad(f"NaN or infinity in subset {bad}", "leave diverged runs out: outcomes.complete()")
+    if len(y) < 3:
+        raise _bad(f"{len(y)} subsets", "give at least 3")
+    check_rows(masks, y)
     if (masks == masks[0]).all():
         raise BadInput(
             "dl-705",
@@ -23,8 +21,41 @@ def check_fit(masks: Bool[np.ndarray, "k n"], y: Float[np.ndarray, "k2 m"]) -> N
         )
 
 
+def check_rows(masks: Bool[np.ndarray, "k n"], y: Float[np.ndarray, "k2 m"]) -> None:
+    """Refuse masks and values of other lengths, and values that are no numbers (dl-700)."""
+    if masks.ndim != 2 or y.ndim != 2 or len(masks) != len(y):
+        raise _bad(f"masks {masks.shape} and values {y.shape}", "give one row of values per subset")
+    if not np.isfinite(y).all():
+        bad = int((~np.isfinite(y).all(axis=1)).argmax())
+        raise _bad(f"NaN or infinity in subset {bad}", "leave diverged runs out: outcomes.complete()")
+
+
 def _bad(found: str, do: str) -> BadInput:
     return BadInput("dl-700", asked="masks [k, n] and finite values [k, m]", found=found, do=do)
+
+
+def check_centred(problem: Centred) -> None:
+    """Refuse fewer than 3 rows (dl-700), an example never or always there (dl-702), a constant target (dl-772)."""
+    if problem.rows < 3:
+        raise _bad(f"{problem.rows} subsets", "give at least 3")
+    stuck = problem.gram.diagonal <= 0.0
+    if stuck.any():
+        bad = int(stuck.argmax())
+        raise BadInput(
+            "dl-702",
+            asked="what every example does",
+            found=f"{int(stuck.sum())} examples (first: {bad}) that were in every one of {problem.rows} subsets, or in none",
+            do="give more subsets, or use the ridge estimator",
+        )
+    size = problem.square + problem.rows * problem.level**2
+    constant = problem.square <= 1e-12 * size
+    if constant.any():
+        raise BadInput(
+            "dl-772",
+            asked="a regression of every target",
+            found=f"{int(constant.sum())} targets (first: {int(constant.argmax())}) of the same value in every subset",
+            do="leave them out of the question, or choose an output that does not saturate",
+        )
 
 
 def relative(part: Float[np.ndarray, "*m"], whole: Float[np.ndarray, "*m"]) -> Float[np.ndarray, "*m"]:

@@ -1,28 +1,65 @@
-"""Sparse regression of outputs on membership: coordinate descent on the Gram, along a path of penalties."""
+"""Sparse regression of outputs on membership, from sufficient statistics: paths, penalties chosen, certificates."""
 
-import warnings
-from typing import NamedTuple
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import lasso_path
+from jaxtyping import Float, Int
+from numba.core import config
 
 from dataloupe._errors import BadInput
-from dataloupe._identity import Stream
-from dataloupe._typing import Array
-from dataloupe.solve._checks import check_fit, relative
+from dataloupe.kernels import Held, Side, Trace, descend
+from dataloupe.solve._checks import check_centred
+from dataloupe.solve._stats import Centred, SuffStats
 from dataloupe.solve._whitening import check_penalty
 
-PATIENCE = 3
-"""Steps of the path without a better held-out error after which it ends."""
+NARROW = 1e-5
+"""Relative gaps from here on are reached with sweeps in fp32; every certificate is computed in fp64."""
+ROUND_UP = 1.0 + 1e-12
+"""So that at penalty_max rounding lets nothing in."""
+Selection = Literal["hold-out", "k-fold", "gcv"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Path:
+    """How the penalty is chosen: ``steps`` from penalty_max, where every weight is 0, down to ``end`` times it.
+
+    A target's path ends after ``patience`` steps without a better score. ``share`` is the l1 part of the penalty
+    (1: lasso; below: elastic net), ``gap`` the duality gap, relative to |y|^2 / 2, that ends every step.
+
+    Raises ``BadInput`` dl-706.
+    """
+
+    steps: int = 30
+    end: float = 1e-2
+    patience: int = 5
+    share: float = 1.0
+    gap: float = 1e-4
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        good = self.steps >= 2 and self.patience >= 1 and 0.0 < self.share <= 1.0
+        if not good or not 0.0 < self.end < 1.0 or not 0.0 < self.gap < 1.0:
+            raise BadInput(
+                "dl-706",
+                asked=f"a path of {self.steps} steps down to {self.end:g}, patience {self.patience}, "
+                f"share {self.share:g}, gap {self.gap:g}",
+                found="fewer than 2 steps, no patience, or a share outside (0, 1)",
+                do="give at least 2 steps and shares between 0 and 1",
+            )
+
+    def penalties(self, top: Float[np.ndarray, " m"]) -> Float[np.ndarray, "m steps"]:
+        """Every target's own penalties, largest first."""
+        return top[:, None] * np.geomspace(1.0, self.end, self.steps)
 
 
 class Lasso(NamedTuple):
     """``weights [m, n]`` and ``bias [m]`` in raw coordinates, ``penalty [m]``, and the certificate.
 
-    ``gap [m]`` is the duality gap relative to the objective at w = 0; ``explained [m]`` the R2 on the held-out
-    subsets, before the refit on all; NaN where the penalty was given.
+    ``gap [m]`` is the duality gap relative to the objective at w = 0; ``explained [m]`` the R2 by which the
+    penalty was chosen, before the refit on all (NaN where it was given); ``sigma2 [m]`` the noise of one row,
+    |residual|^2 / (k - 1 - non-zeros); ``deviation [n]`` the root of the centred diagonal of X'X.
     """
 
     weights: Float[np.ndarray, "m n"]
@@ -30,122 +67,188 @@ class Lasso(NamedTuple):
     penalty: Float[np.ndarray, " m"]
     gap: Float[np.ndarray, " m"]
     explained: Float[np.ndarray, " m"]
+    sigma2: Float[np.ndarray, " m"]
+    deviation: Float[np.ndarray, " n"]
 
-
-class _Problem(NamedTuple):
-    x: Float[np.ndarray, "k n"]
-    gram: Float[np.ndarray, "n n"]
-    y: Float[np.ndarray, "k m"]
-    right: Float[np.ndarray, "n m"]
-    mean: Float[np.ndarray, " n"]
-    level: Float[np.ndarray, " m"]
+    @property
+    def error(self) -> Float[np.ndarray, "m n"]:
+        """Standard error of every weight after its bias is taken out: sigma / |x_i|, columns taken as orthogonal."""
+        return np.sqrt(self.sigma2)[:, None] / self.deviation
 
 
 def lasso(
-    masks: Bool[np.ndarray, "k n"],
-    y: Float[np.ndarray, "k m"],
+    stats: SuffStats | Centred,
     *,
-    penalty: float | None = None,
-    steps: int = 20,
-    end: float = 1e-2,
-    held_out: float = 0.2,
-    tolerance: float = 1e-6,
+    penalty: float | Float[np.ndarray, " m"] | None = None,
+    folds: list[SuffStats] | None = None,
+    select: Selection = "hold-out",
+    path: Path | None = None,
+    exclude: Int[np.ndarray, " m"] | None = None,
 ) -> Lasso:
-    """argmin |y - bias - masks w|^2 / (2k) + penalty |w|_1 for every target, the intercept unpenalised.
+    """argmin |y - bias - X w|^2 / (2k) + penalty (s |w|_1 + (1 - s) |w|^2 / 2) for every target, the intercept free.
 
-    A random block of ``held_out`` of the subsets (a pure function of k) chooses each target's penalty on a path of
-    ``steps`` from penalty_max = max |X'y| / k, where w = 0, down to ``end`` times it, with warm starts; then all
-    subsets fit again. A given ``penalty`` (absolute) is used as it is. ``tolerance`` bounds the relative gap
-    that scikit-learn stops at.
+    Without a ``penalty`` (absolute, one or one a target) every target chooses its own on the ``path`` from
+    penalty_max = max |X'y| / (s k): by the error on the last of the ``folds`` after a fit on the others
+    (``hold-out``), by the sum of the errors on each fold (``k-fold``: fold Grams by subtraction), or without
+    folds by |residual|^2 / (1 - (1 + non-zeros) / k)^2 (``gcv``). Then all rows fit again at it.
 
-    Raises ``BadInput`` dl-700, dl-701, dl-705, dl-706 (settings of the path). Source: Ilyas et al. 2022,
-    section 3; Friedman, Hastie, Tibshirani 2010 (paths).
+    ``folds`` are the statistics of parts that add up to ``stats`` (see :meth:`SuffStats.split`). ``exclude [m]``
+    names a column that stays out of each target's fit (-1: none): itself, where targets are training examples.
+    Raises ``BadInput`` dl-701 (a penalty not above 0), dl-702 (an example never or always there), dl-772
+    (a constant target), dl-773 (folds that are missing or do not add up), dl-774 (exclude), dl-706.
+    Source: Ilyas et al. 2022, section 3; Friedman, Hastie, Tibshirani 2010.
 
     >>> masks = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], dtype=bool)
-    >>> lasso(masks, masks @ np.array([[2.0], [-1.0]]), penalty=0.1).weights.round(6).tolist()
+    >>> stats = SuffStats.of(masks, masks @ np.array([[2.0], [-1.0]]))
+    >>> lasso(stats, penalty=0.1, path=Path(gap=1e-12)).weights.round(6).tolist()
     [[1.6, -0.6]]
     """
-    check_fit(masks, y)
+    path = path or Path()
+    whole = stats.centred() if isinstance(stats, SuffStats) else stats
+    check_centred(whole)
+    out = _left_out(whole, exclude)
     if penalty is not None:
-        check_penalty(penalty)
-    if steps < 2 or not 0.0 < end < 1.0 or not 0.0 < held_out < 1.0 or not 0.0 < tolerance < 1.0:
-        raise BadInput(
-            "dl-706",
-            asked=f"a path of {steps} steps down to {end:g}, held out {held_out:g}, tolerance {tolerance:g}",
-            found="fewer than 2 steps, or a share outside (0, 1)",
-            do="give at least 2 steps and shares between 0 and 1",
-        )
-    whole = _problem(masks, y)
-    m = y.shape[1]
-    if penalty is None:
-        chosen, explained = _choose(masks, y, steps, end, held_out, tolerance)
-    else:
-        chosen, explained = np.full(m, penalty), np.full(m, np.nan)
-    weights = np.stack([_solve(whole, j, chosen[j], None, tolerance) for j in range(m)])
+        chosen = np.broadcast_to(np.asarray(penalty, dtype=np.float64), whole.level.shape).copy()
+        for one in np.unique(chosen):
+            check_penalty(float(one))
+        found = _walk(whole, chosen[:, None], path, out)
+        return _assembled(whole, found, chosen, np.full(len(chosen), np.nan))
+    top = top_penalty(whole, path.share, exclude)
+    penalties, rows = path.penalties(top), np.arange(len(top))
+    if select == "gcv":
+        found = _walk(whole, penalties, path, out, choose=True)
+        total = whole.square / (1.0 - 1.0 / whole.rows) ** 2
+        return _assembled(whole, found, penalties[rows, found.best], 1.0 - found.score() / total)
+    added, parts = _checked(stats, folds)
+    start, score, total = _hold_out(added, parts if select == "k-fold" else parts[-1:], penalties, path, out)
+    best = score.argmin(axis=1)
+    found = _walk(whole, penalties[rows, best][:, None], path, out, start=start)
+    return _assembled(whole, found, penalties[rows, best], 1.0 - score[rows, best] / total)
+
+
+def _hold_out(
+    stats: SuffStats,
+    parts: list[SuffStats],
+    penalties: Float[np.ndarray, "m steps"],
+    path: Path,
+    out: Int[np.ndarray, " m"],
+) -> tuple[Float[np.ndarray, "m n"], Float[np.ndarray, "m steps"], Float[np.ndarray, " m"]]:
+    """Weights to start from, the squared error at every penalty and that of the mean, summed over the parts."""
+    if len(parts) > 1:
+        path = dataclasses.replace(path, patience=path.steps)
+    score, total = np.zeros(penalties.shape), np.zeros(len(penalties))
+    for part in parts:
+        fit, held = (stats - part).centred(), part.centred()
+        check_centred(fit)
+        found = _walk(fit, penalties, path, out, held=held, choose=True)
+        score += found.error
+        total += held.square + held.rows * (held.level - fit.level) ** 2
+    return found.weights, score, total
+
+
+def _assembled(
+    whole: Centred, found: "Walked", penalty: Float[np.ndarray, " m"], explained: Float[np.ndarray, " m"]
+) -> Lasso:
+    rows = np.arange(len(penalty))
+    freedom = np.maximum(whole.rows - 1 - (found.weights != 0).sum(axis=1), 1)
     return Lasso(
-        weights=weights,
-        bias=whole.level - weights @ whole.mean,
-        penalty=chosen,
-        gap=np.array([_gap(whole, j, weights[j], chosen[j]) for j in range(m)]),
+        weights=found.weights,
+        bias=whole.level - found.weights @ whole.mean,
+        penalty=penalty,
+        gap=found.gap[rows, found.best],
         explained=explained,
+        sigma2=np.maximum(found.residual[rows, found.best], 0.0) / freedom,
+        deviation=np.sqrt(whole.gram.diagonal),
     )
 
 
-def _choose(
-    masks: Array, y: Array, steps: int, end: float, held_out: float, tolerance: float
-) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """Every target's penalty of the smallest held-out error, and the R2 there."""
-    order = np.argsort(Stream.root(0)("held out").bits(np.arange(len(masks))), kind="stable")
-    count = min(max(1, round(held_out * len(masks))), len(masks) - 2)
-    fit, test = _problem(masks[order[count:]], y[order[count:]]), order[:count]
-    seen, truth = masks[test] - fit.mean, y[test] - fit.level
-    m = y.shape[1]
-    chosen, best = np.empty(m), (truth**2).sum(axis=0)
-    for j in range(m):
-        top = float(np.abs(fit.right[:, j]).max()) / len(fit.x)
-        chosen[j], last, weights = top or 1.0, 0, None
-        for step, penalty in enumerate(top * np.geomspace(1.0, end, steps)[1:] if top else []):
-            weights = _solve(fit, j, float(penalty), weights, tolerance)
-            error = float(((truth[:, j] - seen @ weights) ** 2).sum())
-            if error < best[j]:
-                best[j], chosen[j], last = error, penalty, step
-            elif step - last >= PATIENCE:
-                break
-    total = (truth**2).sum(axis=0)
-    return chosen, np.where(total > 0, 1.0 - relative(best, total), 0.0)
+class Walked(NamedTuple):
+    """What the paths of m targets gave, a column per step; ``weights`` are those of each target's best step."""
+
+    weights: Float[np.ndarray, "m n"]
+    best: Int[np.ndarray, " m"]
+    error: Float[np.ndarray, "m steps"]
+    gap: Float[np.ndarray, "m steps"]
+    residual: Float[np.ndarray, "m steps"]
+    nonzero: Float[np.ndarray, "m steps"]
+
+    def score(self) -> Float[np.ndarray, " m"]:
+        """The error of every target's best step."""
+        return self.error[np.arange(len(self.best)), self.best]
 
 
-def _problem(masks: Bool[np.ndarray, "k n"], y: Float[np.ndarray, "k m"]) -> _Problem:
-    mean, level = masks.mean(axis=0), y.mean(axis=0, dtype=np.float64)
-    x, centred = np.asfortranarray(masks - mean), y - level
-    return _Problem(x, np.ascontiguousarray(x.T @ x), centred, x.T @ centred, mean, level)
+def top_penalty(
+    whole: Centred, share: float = 1.0, exclude: Int[np.ndarray, " m"] | None = None
+) -> Float[np.ndarray, " m"]:
+    """The smallest penalty of every target at which all its weights are 0: max |X'y| / (share k)."""
+    size = np.abs(whole.right)
+    out = _left_out(whole, exclude)
+    size[out[out >= 0], np.flatnonzero(out >= 0)] = 0.0
+    return size.max(axis=0) / (share * whole.rows)
 
 
-def _solve(problem: _Problem, j: int, penalty: float, start: Array | None, tolerance: float) -> Array:
-    """One target at one penalty. What did not converge shows in the gap."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        _, weights, _ = lasso_path(
-            problem.x,
-            np.ascontiguousarray(problem.y[:, j]),
-            alphas=np.array([penalty]),
-            precompute=problem.gram,
-            Xy=np.ascontiguousarray(problem.right[:, j]),
-            coef_init=start,
-            tol=tolerance,
-            max_iter=10_000,
-            check_input=False,
+def _left_out(whole: Centred, exclude: Int[np.ndarray, " m"] | None) -> Int[np.ndarray, " m"]:
+    """Every target's excluded column, or -1 (dl-774)."""
+    n, m = whole.right.shape
+    if exclude is None:
+        return np.full(m, -1, dtype=np.int64)
+    if exclude.shape != (m,) or exclude.min() < -1 or exclude.max() >= n:
+        raise BadInput(
+            "dl-774",
+            asked=f"one excluded example for each of {m} targets",
+            found=f"{exclude.shape} numbers from {exclude.min()} to {exclude.max()}",
+            do=f"give m numbers from -1 (none) to {n - 1}",
         )
-    return weights[:, 0]
+    return exclude.astype(np.int64)
 
 
-def _gap(problem: _Problem, j: int, weights: Array, penalty: float) -> float:
-    """The duality gap relative to |y|^2 / (2k), at the residual scaled until it is feasible."""
-    k, y = len(problem.x), problem.y[:, j]
-    left = y - problem.x @ weights
-    steepest = float(np.abs(problem.x.T @ left).max()) / k
-    feasible = left * min(1.0, penalty / steepest if steepest > 0 else 1.0)
-    primal = left @ left / (2 * k) + penalty * np.abs(weights).sum()
-    dual = (y @ y - (y - feasible) @ (y - feasible)) / (2 * k)
-    whole = float(y @ y) / (2 * k)
-    return float(primal - dual) / whole if whole > 0 else 0.0
+def _walk(
+    fit: Centred,
+    penalties: Float[np.ndarray, "m steps"],
+    path: Path,
+    out: Int[np.ndarray, " m"],
+    *,
+    held: Centred | None = None,
+    choose: bool = False,
+    start: Float[np.ndarray, "m n"] | None = None,
+) -> Walked:
+    """Every target down its penalties, to the last, or (``choose``) with the best step's weights kept.
+
+    Targets are shared between the cores (numba's count: ``NUMBA_NUM_THREADS``); none depends on another.
+    """
+    (m, steps), n = penalties.shape, len(fit.mean)
+    weights = np.zeros((m, n)) if start is None else start.copy()
+    error, gap, residual = (np.full((m, steps), np.inf) for _ in range(3))
+    nonzero, best = np.zeros((m, steps)), np.zeros(m, dtype=np.int64)
+    right, scaled = np.ascontiguousarray(fit.right.T), penalties * (fit.rows * ROUND_UP)
+    other = fit if held is None else held
+    other_right = right if held is None else np.ascontiguousarray(held.right.T)
+    level, shift = other.level - fit.level, other.mean - fit.mean
+    rules = (path.gap, path.patience, float(fit.rows) if choose else 0.0)
+    narrow = np.zeros(0, dtype=np.float32 if path.gap >= NARROW else np.float64)
+    none, count = np.zeros((0, 0)), 0.0 if held is None else float(held.rows)
+
+    def one(j: int) -> None:
+        side = Side(fit.gram, right[j], float(fit.square[j]))
+        away = Held(Side(other.gram, other_right[j], float(other.square[j])), count, shift, float(level[j]))
+        trace = Trace(error[j], gap[j], residual[j], nonzero[j], none)
+        best[j] = descend(side, away, scaled[j], path.share, rules, int(out[j]), weights[j], trace, narrow)
+
+    cores: int = vars(config)["NUMBA_NUM_THREADS"]
+    with ThreadPoolExecutor(cores) as pool:
+        list(pool.map(one, range(m)))
+    return Walked(weights, best, error, gap, residual, nonzero)
+
+
+def _checked(stats: SuffStats | Centred, folds: list[SuffStats] | None) -> tuple[SuffStats, list[SuffStats]]:
+    """Parts that add up (dl-773)."""
+    whole = isinstance(stats, SuffStats)
+    if not whole or not folds or len(folds) < 2 or sum(part.count for part in folds) != stats.count:
+        found = "none" if not folds else f"{len(folds)} of {sum(part.count for part in folds)} rows together"
+        raise BadInput(
+            "dl-773",
+            asked="a penalty chosen on folds of the rows",
+            found=found,
+            do='give folds=SuffStats.split(...) of the same rows, or select="gcv"',
+        )
+    return stats, folds
