@@ -15,12 +15,14 @@ from lab_job import BACKEND, SUBSETS, make_model, points, question, run
 from dataloupe import lab as lab_module
 from dataloupe import outputs
 from dataloupe._errors import BadInput, CapabilityError, StoreError
+from dataloupe._identity import differences
 from dataloupe.core import Lab as LabProtocol
 from dataloupe.core import MemoryLab, Question, Subsets
 from dataloupe.engine import Backend, Choice
-from dataloupe.lab import Lab, differences
+from dataloupe.lab import Lab
 from dataloupe.learners import Checkpoints, SklearnLearner
 from dataloupe.run import Processes, Serial
+from dataloupe.solve import SuffStats
 from dataloupe.store import _local as local_store
 from dataloupe.store import open_store
 
@@ -48,6 +50,27 @@ def test_the_same_answers_as_the_lab_in_memory(tmp_path, backend):
     found = quiet(tmp_path, backend).outcomes(question(), subsets, repeats=2)
     np.testing.assert_allclose(found.values, plain.values, rtol=1e-3, atol=1e-4)
     assert found.removal == plain.removal == "repack"
+
+
+@pytest.mark.parametrize(("unit", "repeats"), [(1, 1), (3, 1), (3, 2), (2, 5)])
+def test_blocks_are_the_outcomes_in_order(tmp_path, unit, repeats):
+    """Whole subsets a block, also where a unit ends between two seeds of one; never read twice."""
+    lab = quiet(tmp_path, Backend("stacked", group=2, unit=unit))
+    whole = lab.outcomes(question(), SUBSETS, repeats=repeats)
+    blocks = list(lab.blocks(question(), SUBSETS, repeats=repeats))
+    assert len(blocks) > 1
+    assert np.array_equal(np.concatenate([b.values for b in blocks]), whole.values)
+    assert np.array_equal(np.concatenate([b.subsets.masks() for b in blocks]), SUBSETS.masks())
+    assert {b.removal for b in blocks} == {whole.removal}
+    stats = SuffStats.stream((b.subsets.masks(), b.mean()) for b in blocks)
+    again = SuffStats.of(SUBSETS.masks(), whole.mean())
+    assert np.array_equal(stats.together, again.together)
+    np.testing.assert_allclose(stats.right, again.right, rtol=1e-12)
+
+
+def test_blocks_are_refused_before_the_first_is_asked_for(tmp_path):
+    with pytest.raises(BadInput, match="dl-227"):
+        quiet(tmp_path).blocks(question(), Subsets(n=7, count=2))
 
 
 def test_processes_give_the_same_files_as_one_process(tmp_path):

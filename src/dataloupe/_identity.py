@@ -47,6 +47,18 @@ def identity(thing: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+def differences(here: Any, there: Any, path: str = "") -> list[str]:
+    """Where two canonical JSON values differ, as ``path: there -> here``."""
+    if isinstance(here, dict) and isinstance(there, dict):
+        names = sorted(here.keys() | there.keys())
+        return [
+            line
+            for name in names
+            for line in differences(here.get(name), there.get(name), f"{path}.{name}".strip("."))
+        ]
+    return [] if here == there else [f"{path}: {there} -> {here}"]
+
+
 def canonical(thing: Any) -> Any:
     """`thing` as JSON that says what decides its answers: the readable form behind :func:`identity`.
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dataloupe._errors import BadInput, CapabilityError, StoreError
-from dataloupe._identity import NUMERICS, canonical, identity
+from dataloupe._identity import NUMERICS, canonical, differences, identity
 from dataloupe._typing import Array, Facts
 from dataloupe.core import (
     Embeddings,
@@ -21,6 +21,7 @@ from dataloupe.core import (
     ModelSource,
     Outcomes,
     Question,
+    Removal,
     Runner,
     Sketch,
     State,
@@ -28,7 +29,7 @@ from dataloupe.core import (
     Subsets,
     must_train,
 )
-from dataloupe.engine import Backend, Unit, Work, choose, embeddings, features, run_unit, threads
+from dataloupe.engine import Backend, Unit, Work, choose, embeddings, environment, features, run_unit, threads
 from dataloupe.run import Processes, Progress, Serial, why_not_sendable
 from dataloupe.store import open_store
 
@@ -92,23 +93,32 @@ class Lab:
         learner only holds finished models, ``BadInput`` dl-227 if the subsets are of other data,
         dl-230 if models are to be kept of several seeds per subset.
         """
-        learner = must_train(question.learner)
-        if self._keep:
-            _must_show_state(learner)
-        if self._keep and repeats > 1:
-            raise BadInput(
-                "dl-230",
-                asked=f"to keep the models of {repeats} seeds per subset",
-                found="models are kept and found by their subset alone",
-                do="ask for one seed per subset, or open the lab with keep_models=False",
-            )
-        job = self._job("outcomes", question, subsets, repeats)
+        job, learner = self._measured(question, subsets, repeats), must_train(question.learner)
         values = np.empty((subsets.count * repeats, question.m), dtype=np.float32)
         status = np.empty(subsets.count * repeats, dtype=np.uint8)
         for start, stop, arrays in self._units(job, keep=self._keep):
             values[start:stop], status[start:stop] = arrays["values"], arrays["status"]
         shape = (subsets.count, repeats)
         return Outcomes(subsets, values.reshape(*shape, -1), status.reshape(shape), learner.removal)
+
+    def blocks(self, question: Question, subsets: Subsets, *, repeats: int = 1) -> Iterator[Outcomes]:
+        """The same outcomes block by block in order, never all in memory; raises as :meth:`outcomes` does."""
+        job = self._measured(question, subsets, repeats)
+        return self._in_blocks(job, must_train(question.learner).removal)
+
+    def _in_blocks(self, job: "_Job", removal: Removal) -> Iterator[Outcomes]:
+        """Units cut at whole subsets."""
+        values, status, first = np.empty((0, job.question.m), np.float32), np.empty(0, np.uint8), 0
+        for _, _, unit in self._units(job, keep=self._keep):
+            values, status = np.concatenate([values, unit["values"]]), np.append(status, unit["status"])
+            count = len(values) // job.repeats
+            if count:
+                subsets, cut = job.subsets.part(slice(first, first + count)), count * job.repeats
+                shape = (count, job.repeats)
+                yield Outcomes(
+                    subsets, values[:cut].reshape(*shape, -1), status[:cut].reshape(shape), removal
+                )
+                values, status, first = values[cut:], status[cut:], first + count
 
     def models(self, question: Question, subsets: Subsets) -> Sequence[Model]:
         """One model a subset, trained or read; a model source gives its own.
@@ -168,6 +178,20 @@ class Lab:
         return unit[0]
 
     # --- how it gets done ---
+
+    def _measured(self, question: Question, subsets: Subsets, repeats: int) -> "_Job":
+        """The trainings behind outcomes, if they can be done."""
+        must_train(question.learner)
+        if self._keep:
+            _must_show_state(question.learner)
+        if self._keep and repeats > 1:
+            raise BadInput(
+                "dl-230",
+                asked=f"to keep the models of {repeats} seeds per subset",
+                found="models are kept and found by their subset alone",
+                do="ask for one seed per subset, or open the lab with keep_models=False",
+            )
+        return self._job("outcomes", question, subsets, repeats)
 
     def _job(self, kind: str, question: Question, subsets: Subsets, repeats: int) -> "_Job":
         if subsets.n != question.n:
@@ -344,27 +368,6 @@ class _Job(NamedTuple):
     question: Question
     subsets: Subsets
     repeats: int
-
-
-def environment() -> dict[str, str]:
-    """What decides bits besides the back end."""
-    return {
-        "torch": str(torch.__version__),
-        "device": "cpu",
-        "processor": torch.backends.cpu.get_cpu_capability(),
-    }
-
-
-def differences(here: Any, there: Any, path: str = "") -> list[str]:
-    """Where two canonical JSON values differ, as ``path: there -> here``."""
-    if isinstance(here, dict) and isinstance(there, dict):
-        names = sorted(here.keys() | there.keys())
-        return [
-            line
-            for name in names
-            for line in differences(here.get(name), there.get(name), f"{path}.{name}".strip("."))
-        ]
-    return [] if here == there else [f"{path}: {there} -> {here}"]
 
 
 def _must_show_state(learner: Any) -> SteppedLearner:

@@ -53,6 +53,10 @@ class Lab(Protocol):
         """What training on every subset, with ``repeats`` seeds each, does to the question's outputs."""
         ...
 
+    def blocks(self, question: Question, subsets: Subsets, *, repeats: int = 1) -> Iterator[Outcomes]:
+        """The same, block by block in order: for sums over more subsets than memory holds."""
+        ...
+
     def models(self, question: Question, subsets: Subsets) -> Sequence[Model]:
         """The models themselves, one a subset (a model source gives its own)."""
         ...

@@ -1,6 +1,6 @@
 """A lab in memory, in plain loops: the reference that faster labs are held against, and a lab for tests."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,10 @@ class MemoryLab:
         status = np.where(np.isfinite(values).all(axis=2), OK, DIVERGED).astype(np.uint8)
         values[status == DIVERGED] = np.nan
         return Outcomes(subsets, values, status, learner.removal)
+
+    def blocks(self, question: Question, subsets: Subsets, *, repeats: int = 1) -> Iterator[Outcomes]:
+        """All in one block."""
+        return iter([self.outcomes(question, subsets, repeats=repeats)])
 
     def models(self, question: Question, subsets: Subsets) -> Sequence[Model]:
         """One model a subset."""

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from dataloupe._errors import BadInput
-from dataloupe._typing import Facts
+from dataloupe._typing import Array, Facts
 from dataloupe.core._learner import Removal
 from dataloupe.core._subsets import Subsets
 
@@ -100,8 +100,7 @@ class Outcomes:
                 do="lower the learning rate",
             )
         kept = np.flatnonzero(good)
-        subsets = Subsets.listed(self.subsets.masks(kept), seed=self.subsets.seed, paired=self.subsets.paired)
-        return dataclasses.replace(self, subsets=subsets, values=self.values[kept], status=self.status[kept])
+        return self._rows(kept)
 
     def mean(self) -> Float[np.ndarray, "k m"]:
         """The mean over the seeds that are ok; NaN where none is."""
@@ -121,9 +120,10 @@ class Outcomes:
             )
         return self._rows(slice(0, count)), self._rows(slice(count, None))
 
-    def _rows(self, rows: slice) -> "Outcomes":
-        subsets = Subsets.listed(self.subsets.masks(rows), seed=self.subsets.seed, paired=self.subsets.paired)
-        return dataclasses.replace(self, subsets=subsets, values=self.values[rows], status=self.status[rows])
+    def _rows(self, rows: slice | Array) -> "Outcomes":
+        return dataclasses.replace(
+            self, subsets=self.subsets.part(rows), values=self.values[rows], status=self.status[rows]
+        )
 
     def blocks(self, rows: int = 256) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
         """(masks, mean values) in blocks of subsets, for sums over very many of them."""

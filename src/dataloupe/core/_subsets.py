@@ -167,6 +167,10 @@ class Subsets:
         root = Stream.root(self.seed)
         return (root("train", repeat) if self.paired else root("train", treatment, repeat)).seed()
 
+    def part(self, rows: slice | Sequence[int] | Array) -> "Subsets":
+        """Some of them, as a list."""
+        return Subsets.listed(self.masks(rows), seed=self.seed, paired=self.paired)
+
     def first(self, count: int) -> "Subsets":
         """The first ``count`` of them (of a recipe, more than it counted is fine too)."""
         if self.bits is not None:

@@ -47,6 +47,15 @@ class Backend:
     unit: int = 1
 
 
+def environment() -> dict[str, str]:
+    """What decides bits besides the back end."""
+    return {
+        "torch": str(torch.__version__),
+        "device": "cpu",
+        "processor": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
 class Work(NamedTuple):
     """What a worker needs to know to train any unit."""
 
