@@ -21,7 +21,6 @@ from dataloupe.core import (
     ModelSource,
     Outcomes,
     Question,
-    Removal,
     Runner,
     Sketch,
     State,
@@ -98,16 +97,16 @@ class Lab:
         status = np.empty(subsets.count * repeats, dtype=np.uint8)
         for start, stop, arrays in self._units(job, keep=self._keep):
             values[start:stop], status[start:stop] = arrays["values"], arrays["status"]
-        shape = (subsets.count, repeats)
-        return Outcomes(subsets, values.reshape(*shape, -1), status.reshape(shape), learner.removal)
+        values, status = values.reshape(subsets.count, repeats, -1), status.reshape(-1, repeats)
+        return Outcomes(subsets, values, status, learner.removal)
 
     def blocks(self, question: Question, subsets: Subsets, *, repeats: int = 1) -> Iterator[Outcomes]:
         """The same outcomes block by block in order, never all in memory; raises as :meth:`outcomes` does."""
-        job = self._measured(question, subsets, repeats)
-        return self._in_blocks(job, must_train(question.learner).removal)
+        return self._in_blocks(self._measured(question, subsets, repeats))
 
-    def _in_blocks(self, job: "_Job", removal: Removal) -> Iterator[Outcomes]:
+    def _in_blocks(self, job: "_Job") -> Iterator[Outcomes]:
         """Units cut at whole subsets."""
+        removal = must_train(job.question.learner).removal
         values, status, first = np.empty((0, job.question.m), np.float32), np.empty(0, np.uint8), 0
         for _, _, unit in self._units(job, keep=self._keep):
             values, status = np.concatenate([values, unit["values"]]), np.append(status, unit["status"])
@@ -346,10 +345,10 @@ class Lab:
             self.store.read_facts(f, "made_by") for f in self.store.folders() if f.startswith(f"{kind}-")
         ]
         apart = [differences(job.made_by, other) for other in known if other is not None]
-        nearest = min(apart, key=len, default=[])
-        if any(not line.startswith(("subsets.", "repeats:")) for line in nearest):
-            shown = "; ".join(nearest[:4])
-            sys.stderr.write(f"{kind}: new settings; the nearest here differ in {len(nearest)}: {shown}\n")
+        near = min(apart, key=len, default=[])
+        if any(not line.startswith(("subsets.", "repeats:")) for line in near):
+            said = f"the nearest here differ in {len(near)}: {'; '.join(near[:4])}"
+            sys.stderr.write(f"{kind}: new settings; {said}\n")
 
     def _model(self, question: Question, subsets: Subsets, k: int) -> Model:
         if isinstance(question.learner, ModelSource):
@@ -384,9 +383,7 @@ def _must_show_state(learner: Any) -> SteppedLearner:
 
 def _rebuilt(learner: SteppedLearner, arrays: dict[str, Array], i: int) -> Model:
     blank = learner.init(seed=0)
-    tensors = {
-        name: torch.from_numpy(np.array(array[i])) for name, array in arrays.items() if name != "status"
-    }
+    tensors = {k: torch.from_numpy(np.array(array[i])) for k, array in arrays.items() if k != "status"}
     params = {name: tensors[name] for name in blank.params}
     buffers = {name: tensors[name] for name in blank.buffers}
     return learner.model(State(params, buffers, {}, blank.step, blank.seed))
