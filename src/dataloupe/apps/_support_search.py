@@ -254,7 +254,8 @@ def runners_up(question: Question, lab: Lab, targets: Sequence[int], verify: int
     margins = full_margins(rivals, lab, verify, seed)
     best: dict[int, tuple[float, int]] = {}
     for (row, c), margin in zip(asked, margins.tolist(), strict=True):
-        best[row] = max(best.get(row, (-math.inf, c)), (margin, c))
+        if row not in best or margin > best[row][0]:
+            best[row] = (margin, c)
     return [best[row][1] for row in rows.tolist()]
 
 
