@@ -264,7 +264,8 @@ def check_support(
             found="no retrainings to search by",
             do="set verify=10, or predict without a search: support(..., verify=0)",
         )
-    if rounds is None and verify == 0 and getattr(attribution, "bias", True) is None:
+    scaled = attribution.units == "output"  # else a calibration comes first, and gives a bias
+    if rounds is None and verify == 0 and scaled and getattr(attribution, "bias", True) is None:
         raise BadInput(
             "dl-744",
             asked="predicted supports without a training (verify=0)",
