@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from dataloupe.apps._what_if import check_what_if
 from dataloupe.core import OK, Attribution, Lab, Question, Subsets, check_ids, needs_units
 
 BLOCK = 2**26
-"""At most so many outputs are asked for at once: every retraining is measured on all targets."""
+"""At most so many outputs, or mask entries, are asked for at once: a retraining is measured on all targets."""
 
 ROUNDING = 1e-9
 """A predicted size that is above a whole number by less is that number."""
@@ -95,9 +95,14 @@ def support(
         cases.append(_predict(ranked, inflate, most) if ranked.margin > 0 else wrong(j, ranked.margin))
     if verify:
         found = [i for i, case in enumerate(cases) if len(case.rows)]
-        masks = without(question.n, [cases[i].rows for i in found])
+        removals = [cases[i].rows for i in found]
         values = retrain(
-            question, lab, masks, [cases[i].target for i in found], verify, keyed(seed, "verify")
+            question,
+            lab,
+            lambda k: without(question.n, removals[k]),
+            [cases[i].target for i in found],
+            verify,
+            keyed(seed, "verify"),
         )
         for i, retrained in zip(found, values, strict=True):
             cases[i] = dataclasses.replace(cases[i], values=retrained)
@@ -172,32 +177,32 @@ def _own_margins(attribution: Attribution) -> Float[np.ndarray, " m"]:
     return attribution.predict(Subsets.full(attribution.n))[0].astype(np.float64)
 
 
-def without(n: int, removals: Sequence[Ids]) -> Bool[np.ndarray, "k n"]:
-    """Masks of all the data but each removal."""
-    masks = np.ones((len(removals), n), dtype=bool)
-    for mask, rows in zip(masks, removals, strict=True):
-        mask[np.asarray(rows)] = False
-    return masks
+def without(n: int, rows: Ids) -> Bool[np.ndarray, " n"]:
+    """The mask of all the data but some rows."""
+    mask = np.ones(n, dtype=bool)
+    mask[np.asarray(rows)] = False
+    return mask
 
 
 def retrain(
     question: Question,
     lab: Lab,
-    masks: Bool[np.ndarray, "k n"],
+    mask: Callable[[int], Bool[np.ndarray, " n"]],
     targets: Sequence[int],
     verify: int,
     seed: int,
     *,
     paired: bool = False,
 ) -> list[Float[np.ndarray, " r"]]:
-    """What trainings on mask i give target row ``targets[i]``; diverged runs are left out."""
+    """What trainings on ``mask(i)`` give target row ``targets[i]``; diverged runs are left out."""
     found = []
-    step = max(1, BLOCK // (verify * question.m))
-    for start in range(0, len(masks), step):
-        subsets = Subsets.listed(masks[start : start + step], seed=seed, paired=paired)
+    step = max(1, BLOCK // max(verify * question.m, question.n))
+    for start in range(0, len(targets), step):
+        block = range(start, min(start + step, len(targets)))
+        subsets = Subsets.listed(np.stack([mask(i) for i in block]), seed=seed, paired=paired)
         outcomes = lab.outcomes(question, subsets, repeats=verify)
-        for k, j in enumerate(targets[start : start + step]):
-            found.append(outcomes.values[k, outcomes.status[k] == OK, j].astype(np.float64))
+        for k, i in enumerate(block):
+            found.append(outcomes.values[k, outcomes.status[k] == OK, targets[i]].astype(np.float64))
     return found
 
 

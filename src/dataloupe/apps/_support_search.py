@@ -79,7 +79,7 @@ def smallest_support(
     right = [rank(attribution, j, float(margins[j]), most) for j in rows.tolist() if margins[j] > 0]
 
     def mask(i: int, size: int) -> Bool[np.ndarray, " n"]:
-        return without(question.n, [right[i].rows[:size]])[0]
+        return without(question.n, right[i].rows[:size])
 
     found = _search(Editing("remove", question, mask, right), attribution, lab, verify, rounds, seed)
     return _support(question, attribution, "remove", most, verify, _in_order(rows, margins, found))
@@ -149,12 +149,16 @@ def _search(
     ]
 
     def retrained(sizes: dict[int, int], purpose: str, *, paired: bool) -> dict[int, Float[np.ndarray, " r"]]:
-        if not sizes:
-            return {}
-        masks = np.stack([editing.mask(i, size) for i, size in sizes.items()])
-        asked = [ranked[i].target for i in sizes]
-        seeds = keyed(seed, purpose)
-        values = retrain(editing.question, lab, masks, asked, verify, seeds, paired=paired)
+        asked = list(sizes.items())
+        values = retrain(
+            editing.question,
+            lab,
+            lambda k: editing.mask(*asked[k]),
+            [ranked[i].target for i, _ in asked],
+            verify,
+            keyed(seed, purpose),
+            paired=paired,
+        )
         return dict(zip(sizes, values, strict=True))
 
     def flips(sizes: dict[int, int]) -> dict[int, bool]:
