@@ -127,7 +127,7 @@ def show(out: Out, found: Found) -> None:
     out.say(f"[bold]{escape(str(found))}[/]")
     already = len(found.cases) - len(found.right)
     if already:
-        out.say(f"  [dim]{already} targets are wrong with all the data[/]")
+        out.say(f"  [dim]wrong with all the data: {already} of {len(found.cases)} targets[/]")
     for note in found.notes:
         out.say(f"  [yellow]note[/] {escape(note)}")
 
@@ -136,14 +136,18 @@ def cases_table(found: Found, cases: list[SupportCase]) -> Table:
     """One line a target."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     edited = "removed" if found.kind == "remove" else "relabelled"
-    for column in ("target", "margin", edited, "predicted", "verified", "95 %"):
+    told = ("predicted",) if found.predicts else ()
+    searched = ("bracket",) if found.inflate is None else ()
+    for column in ("target", "margin", edited, *searched, *told, "verified", "95 %"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("")
     for case in cases:
-        more = "" if case.relabelled is None else f" to {case.relabelled}"
+        more = "" if case.relabelled is None else f" as class {case.relabelled}"
         span = "" if case.interval is None else f"[{case.interval[0]:.2f}, {case.interval[1]:.2f}]"
         cells = [str(case.target), f"{case.margin:.2f}", f"{len(case.rows)}{more}"]
-        cells += [_number(case.predicted), _number(case.verified), span]
+        cells += [f"{case.bracket[0]} to {case.bracket[1]}"] if searched and case.bracket else []
+        cells += [_number(case.predicted)] if told else []
+        cells += [_number(case.verified), span]
         table.add_row(*(Line(cell) for cell in cells), Line(case.state, COLOURS.get(case.state, "dim")))
     return table
 
