@@ -200,6 +200,65 @@ def test_a_wrong_claim_ends_with_1(run: Run, place: Path, tmp_path: Path) -> Non
     assert "disagree" in out
 
 
+def supportable(place: Path, folder: Path) -> tuple[str, Question, Lab]:
+    """A question with hard margins above 0, and a lab that holds a datamodel of it."""
+    right = RIDGE.replace("outputs.margin", "outputs.hard_margin")
+    right = right.replace("train[:40]", "train[:100]").replace("test[:4]", "test[:8]")
+    (place / "right.py").write_text(right)
+    asked = f"{place}/right.py:question"
+    question, made = load_question(asked), Lab(folder, progress=False)
+    Datamodel(Subsets(n=100, count=150)).attribute(question, made)
+    return asked, question, made
+
+
+def test_support_is_support(run: Run, place: Path, tmp_path: Path) -> None:
+    asked, question, made = supportable(place, tmp_path)
+    words = ("support", asked, "--lab", tmp_path, "--limit", 0.5, "--verify", 2, "--inflate", 1.5)
+    code, out, _ = run(*words, "--json")
+    datamodel = Datamodel(Subsets(n=100, count=150)).attribute(question, made)
+    expected = apps.support(question, made, datamodel, inflate=1.5, limit=0.5, verify=2)
+    assert json.loads(out) == json.loads(json.dumps(expected.to_json()))
+    assert expected.judged > 0
+    assert code == int(expected.interval is not None and expected.interval[1] < 0.5)
+    _, out, _ = run(*words)
+    said = out.replace("\n", " ")
+    assert str(expected) in said
+    assert all(case.state in said and f"{case.margin:.2f}" in said for case in expected.found)
+    assert "linearised at 50% of the data" in said
+
+
+def test_support_calibrates_relative_scores(run: Run, asked: str, lab: Path) -> None:
+    words = ("--only", "trak", "--targets", 0, 3, "--verify", 0, "--calibration", 10)
+    code, out, _ = run("support", asked, "--lab", lab, *words, "--json")
+    facts = json.loads(out)
+    assert (code, facts["method"], facts["share"]) == (0, "TRAK, calibrated", None)
+    assert [case["target"] for case in facts["cases"]] == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("flag", "find"), [("--search", "smallest_support"), ("--relabel", "relabel_support")]
+)
+def test_support_searches(run: Run, place: Path, tmp_path: Path, flag: str, find: str) -> None:
+    asked, question, made = supportable(place, tmp_path)
+    words = ("support", asked, "--lab", tmp_path, flag, "--targets", 0, 2, "--limit", 0.5, "--verify", 2)
+    _, out, _ = run(*words, "--json")
+    datamodel = Datamodel(Subsets(n=100, count=150)).attribute(question, made)
+    expected = getattr(apps, find)(question, made, datamodel, [0, 2], limit=0.5, verify=2)
+    assert json.loads(out) == json.loads(json.dumps(expected.to_json()))
+    assert expected.flips == 2
+    _, out, _ = run(*words)
+    assert str(expected) in out.replace("\n", " ")
+
+
+def test_supports_that_do_not_flip_end_with_1(run: Run, place: Path, tmp_path: Path) -> None:
+    asked, question, made = supportable(place, tmp_path)
+    wrong = DenseAttribution(np.full((8, 100), 99.0, np.float32), Info("hand", question=question.identity))
+    made.put("attribution", {"by": "hand"}, *wrong.to_arrays())
+    code, out, _ = run("support", asked, "--lab", tmp_path, "--only", "hand", "--verify", 2)
+    assert code == 1
+    assert "retrained, 0 of " in out.replace("\n", " ")
+
+
 def test_show_is_top(run: Run, lab: Path, asked: str) -> None:
     code, out, _ = run("show", lab, "--only", "datamodel", "--target", 3, "--top", 4, "--json")
     facts = json.loads(out)
@@ -386,6 +445,10 @@ def test_a_bad_question(
         (("what-if", "ASKED", "--lab", "LAB", "--only", "data", "--target", 0, "--remove", 1, 1), "dl-110", "once"),
         (("what-if", "ASKED", "--lab", "LAB", "--only", "data", "--target", 9, "--remove", 1), "dl-109", "5 rows"),
         (("what-if", "ASKED", "--lab", "LAB", "--only", "data", "--target", 0, "--remove-top", 0), "dl-506", "top 0"),
+        (("support", "ASKED", "--lab", "LAB", "--only", "data", "--limit", 10), "dl-741", "outside (0, 1)"),
+        (("support", "ASKED", "--lab", "LAB", "--only", "data", "--targets", 5), "dl-109", "5 rows"),
+        (("support", "ASKED", "--lab", "LAB", "--only", "data", "--search", "--verify", 0), "dl-741", "search"),
+        (("support", "ASKED", "--lab", "LAB", "--only", "data", "--search", "--inflate", 2), "dl-746", "--inflate"),
     ],
 )  # fmt: skip
 def test_bad_use(run: Run, asked: str, lab: Path, tmp_path: Path, words: tuple, code: str, said: str) -> None:

@@ -15,7 +15,13 @@ from dataloupe._errors import DataloupeError as DataloupeError
 from dataloupe._errors import StoreError as StoreError
 from dataloupe._errors import TrainingError as TrainingError
 from dataloupe._errors import UnitsError as UnitsError
+from dataloupe.apps import Support as Support
+from dataloupe.apps import SupportCase as SupportCase
+from dataloupe.apps import SupportCurve as SupportCurve
 from dataloupe.apps import WhatIf as WhatIf
+from dataloupe.apps import relabel_support as relabel_support
+from dataloupe.apps import smallest_support as smallest_support
+from dataloupe.apps import support as support
 from dataloupe.apps import what_if as what_if
 from dataloupe.core import AbstractAttributor as AbstractAttributor
 from dataloupe.core import Attribution as Attribution

@@ -97,8 +97,8 @@ class Lab:
         status = np.empty(subsets.count * repeats, dtype=np.uint8)
         for start, stop, arrays in self._units(job, keep=self._keep):
             values[start:stop], status[start:stop] = arrays["values"], arrays["status"]
-        values, status = values.reshape(subsets.count, repeats, -1), status.reshape(-1, repeats)
-        return Outcomes(subsets, values, status, learner.removal)
+        shape = (subsets.count, repeats)
+        return Outcomes(subsets, values.reshape(*shape, -1), status.reshape(shape), learner.removal)
 
     def blocks(self, question: Question, subsets: Subsets, *, repeats: int = 1) -> Iterator[Outcomes]:
         """The same outcomes block by block in order, never all in memory; raises as :meth:`outcomes` does."""

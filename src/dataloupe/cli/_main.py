@@ -17,6 +17,7 @@ from dataloupe.cli._judge import Judge
 from dataloupe.cli._plan import Plan
 from dataloupe.cli._report import Report
 from dataloupe.cli._show import Show
+from dataloupe.cli._support import Support
 from dataloupe.cli._what_if import WhatIf
 
 DONE, CLAIM_FAILED, BAD_USE, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
@@ -26,6 +27,7 @@ Verbs = (
     | Annotated[Attribute, tyro.conf.subcommand("attribute")]
     | Annotated[Judge, tyro.conf.subcommand("judge")]
     | Annotated[WhatIf, tyro.conf.subcommand("what-if")]
+    | Annotated[Support, tyro.conf.subcommand("support")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Plan, tyro.conf.subcommand("plan")]
