@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from safetensors.numpy import load_file
 
-from dataloupe._errors import BadInput, CapabilityError
+from dataloupe._errors import BadInput, CapabilityError, StoreError
 from dataloupe.core import DenseAttribution, Info, Uncertainty
 from dataloupe.formats import _sparse, export, from_sparse, read_attribution, to_sparse
 
@@ -180,6 +180,15 @@ def test_a_damaged_file_is_refused(tmp_path, name, harm):
         read_attribution(tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize("name", ENDINGS)
+def test_places_where_no_file_can_stand(tmp_path, name):
+    (tmp_path / name).mkdir()
+    for path in (tmp_path / name, tmp_path / "none" / name):
+        with pytest.raises(StoreError, match="dl-876"):
+            export(attribution(), path)
+    assert [found.name for found in tmp_path.iterdir()] == [name]
+
+
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     path = export(attribution(), tmp_path / "a.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -198,7 +207,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("no space left")
 
     monkeypatch.setattr("numpy.savez_compressed", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(StoreError, match="dl-876.*no space"):
         export(attribution(seed=2), path)
     assert path.read_bytes() == before
     assert [found.name for found in tmp_path.iterdir()] == ["a.npz"]

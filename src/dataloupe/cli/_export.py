@@ -21,7 +21,7 @@ class Export(Verb):
 
     lab: Annotated[Folder, tyro.conf.Positional]
     """the folder"""
-    to: Folder
+    to: Annotated[Path, tyro.conf.arg(metavar="FILE")]
     """the file; its ending chooses the format"""
     top: MaybeNumber = None
     """only the scores of largest size of every target, so many"""
@@ -33,10 +33,10 @@ class Export(Verb):
     def run(self, out: Out) -> Result:
         """Read the folder, write the file."""
         attribution = one(attributions(Lab(self.lab), only=self.only))
-        path: Path = export(attribution, self.to, k=self.top, above=self.above)
+        path = export(attribution, self.to, k=self.top, above=self.above)
         size = path.stat().st_size
         out.say(
             f"  {attribution.info.method}, {attribution.m:,} targets x {attribution.n:,} examples: "
-            f"[bold]{path}[/] [dim]{size / 1e6:.2f} MB[/]"
+            f"[bold]{path}[/] [dim]{size / 1000:,.0f} kB[/]"
         )
         return Result({"path": str(path), "method": attribution.info.method, "bytes": size})

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix
 
-from dataloupe._errors import BadInput, CapabilityError
+from dataloupe._errors import BadInput, CapabilityError, StoreError
 from dataloupe._typing import Array, Facts
 from dataloupe.core import DenseAttribution
 from dataloupe.formats._arrays import missing, unreadable
@@ -33,8 +33,8 @@ def export(
     ``above`` choose what is sparse, as in :func:`to_sparse`. Single-model parts and examples stay behind. The
     file is written aside and renamed, so that it is never half there.
 
-    Raises ``BadInput`` dl-876 (an unknown ending, or a part of a dense file), dl-878 (k, above);
-    ``CapabilityError`` dl-877 (parquet without pyarrow).
+    Raises ``BadInput`` dl-876 (an unknown ending, or a part of a dense file), dl-878 (k, above); ``StoreError``
+    dl-876 (no such folder, a full disk); ``CapabilityError`` dl-877 (parquet without pyarrow).
 
     ::
 
@@ -49,6 +49,8 @@ def export(
             found="a dense format",
             do="write .npz or .parquet, or all of them",
         )
+    if path.is_dir() or not path.parent.is_dir():
+        raise _unwritable(path, "a folder of that name" if path.is_dir() else f"no folder {path.parent}")
     arrays, facts = attribution.to_arrays()
     facts |= {"m": attribution.m, "n": attribution.n, "dtype": attribution.scores.dtype.name}
     matrix = None if ending == ".safetensors" else to_sparse(attribution, k=k, above=above)
@@ -62,6 +64,8 @@ def export(
             del arrays["scores"]
             (_write_npz if ending == ".npz" else _write_parquet)(aside, matrix, arrays, facts)
         aside.replace(path)
+    except OSError as error:
+        raise _unwritable(path, str(error)) from error
     finally:
         aside.unlink(missing_ok=True)
     return path
@@ -85,13 +89,12 @@ def read_attribution(path: str | Path) -> DenseAttribution:
     try:
         arrays, facts = read(path)
         return DenseAttribution.from_arrays(arrays, facts)
-    except CapabilityError:
-        raise
     except (*DAMAGES, ValueError, KeyError, TypeError, OSError, EOFError) as error:
         raise unreadable(path, f"no attribution in it ({type(error).__name__}: {error})") from error
 
 
 def _ending(path: Path) -> str:
+    """The format, if it is one (dl-876) that can be had here (dl-877)."""
     if path.suffix not in (".safetensors", ".npz", ".parquet"):
         raise BadInput(
             "dl-876",
@@ -99,7 +102,18 @@ def _ending(path: Path) -> str:
             found=f"the ending {path.suffix or '(none)'}",
             do="write .safetensors, .npz or .parquet; read the original project's .pt by read_weights",
         )
+    if path.suffix == ".parquet":
+        _pyarrow()
     return path.suffix
+
+
+def _unwritable(path: Path, found: str) -> StoreError:
+    return StoreError(
+        "dl-876",
+        asked=f"an attribution at {path}",
+        found=found,
+        do="name a file in a folder that exists and has room",
+    )
 
 
 def _note(note: str, k: int | None, above: float | None) -> str:
