@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse.linalg import eigsh
+from scipy.linalg import eigh
 
 from dataloupe.solve import sparse_pca_support
 from dataloupe.testing import spiked
@@ -50,7 +50,10 @@ def leading(x: np.ndarray, tau: float) -> np.ndarray:
     n, d = x.shape
     a = x.T @ x / n - np.eye(d)
     a = np.sign(a) * np.maximum(np.abs(a) - tau / math.sqrt(n), 0.0)
-    return eigsh(a, k=1, which="LA", v0=np.ones(d))[1][:, 0]
+    rows, v = np.flatnonzero(a.any(axis=0)), np.zeros(d)
+    if len(rows):
+        v[rows] = eigh(a[np.ix_(rows, rows)], subset_by_index=[len(rows) - 1] * 2)[1][:, 0]
+    return v
 
 
 def covariance_whole(x: np.ndarray, k: int) -> np.ndarray:

@@ -144,6 +144,8 @@ def test_a_released_pair(tmp_path, truth):
         (np.ones((5, 3), bool), np.ones((4, 2)), "dl-872"),
         (np.ones((5, 3), np.float32), np.ones((5, 2)), "dl-872"),
         (np.ones(5, bool), np.ones((5, 2)), "dl-872"),
+        (np.ones((5, 0), bool), np.ones((5, 2)), "dl-872"),
+        (np.ones((5, 3), bool), np.ones((5, 0)), "dl-873"),
         (np.full((5, 3), 2, np.uint8), np.ones((5, 2)), "dl-872"),
         (np.full((5, 3), 7, np.uint8).view(bool), np.ones((5, 2)), "dl-872"),
         (np.ones((5, 3), bool), np.ones((5, 2, 10)), "dl-872"),

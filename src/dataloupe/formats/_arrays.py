@@ -28,7 +28,7 @@ def packed(masks: Array, kept: Int[np.ndarray, " k"], where: str) -> Subsets:
 
     Raises ``BadInput`` dl-872 (no 0/1 matrix), dl-874 (a row that keeps nothing).
     """
-    if masks.ndim != 2 or masks.dtype not in (np.dtype(bool), np.dtype(np.uint8)):
+    if masks.ndim != 2 or masks.shape[1] == 0 or masks.dtype not in (np.dtype(bool), np.dtype(np.uint8)):
         raise other_shape(
             f"the masks of {where}: a boolean or 0/1 byte matrix [models, examples]",
             f"{masks.dtype} of shape {masks.shape}",

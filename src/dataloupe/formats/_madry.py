@@ -59,17 +59,15 @@ def read_outcomes(
 ) -> Outcomes:
     """A released pair of files: ``train_masks_50pct.npy [M, n]`` and ``test_margins_50pct.npy [M, m]``.
 
-    Masks are boolean or 0/1 bytes, margins any floating type. In the released files the last 10,000 models are
-    those that were held out for evaluation: ``rows=slice(-10_000, None)``. A row with NaN or infinity is a
-    diverged run. Files are memory-mapped and read in blocks.
+    Masks are boolean or 0/1 bytes, margins any floating type; row i of both is model i. The released matrices
+    hold 10,000 models more than were fitted to, for evaluation; which rows these are the release does not say.
+    A row with NaN or infinity is a diverged run. Files are memory-mapped and read in blocks.
 
     Raises ``BadInput`` dl-870, dl-871, dl-872, dl-873, dl-874 as :func:`read_store`.
 
     ::
 
-        held_out = read_outcomes(
-            "train_masks_50pct.npy", "test_margins_50pct.npy", rows=slice(-10_000, None)
-        )
+        outcomes = read_outcomes("train_masks_50pct.npy", "test_margins_50pct.npy", targets=[7, 42])
 
     Source: Ilyas et al. 2022, arXiv 2202.00622; github.com/MadryLab/datamodels-data.
     """

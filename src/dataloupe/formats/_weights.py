@@ -34,7 +34,7 @@ def read_weights(
     its squared error on them, over all targets, must be below their variance and below the error of the other
     reading. ``lam`` is reported as a range.
 
-    Raises ``BadInput`` dl-870 (missing), dl-871 (no such file of tensors; nothing is unpickled), dl-872 (shapes),
+    Raises ``BadInput`` dl-870 (missing), dl-871 (no file of tensors; no code in it is run), dl-872 (shapes),
     dl-875 (coordinates that cannot be right).
 
     ::
