@@ -22,6 +22,7 @@ from dataloupe.cli._main import carry_out
 from dataloupe.cli._show import _picture
 from dataloupe.core import DenseAttribution, Examples, Info, Question, SteppedLearner, Subsets
 from dataloupe.engine import Backend, Choice
+from dataloupe.formats import read_attribution, to_sparse
 from dataloupe.lab import Lab
 from dataloupe.methods import TRAK, Datamodel, RandomScores
 from dataloupe.store import LocalStore
@@ -298,6 +299,22 @@ def test_report(run: Run, lab: Path, asked: str, tmp_path: Path) -> None:
     assert "data:image/png" in page
 
 
+def test_export_is_the_attribution(run: Run, lab: Path, tmp_path: Path) -> None:
+    datamodel = next(a for a in attributions(Lab(lab, progress=False)) if "Datamodel" in a.info.method)
+    words = ("export", lab, "--only", "datamodel")
+    code, out, _ = run(*words, "--to", tmp_path / "a.safetensors", "--json")
+    assert (code, json.loads(out)["path"]) == (0, str(tmp_path / "a.safetensors"))
+    np.testing.assert_array_equal(read_attribution(tmp_path / "a.safetensors").scores, datamodel.scores)
+    code, out, _ = run(*words, "--to", tmp_path / "a.parquet", "--top", 7)
+    assert (code, "Datamodel (ridge), 5 targets x 60 examples" in out) == (0, True)
+    part = read_attribution(tmp_path / "a.parquet")
+    np.testing.assert_array_equal(part.scores, to_sparse(datamodel, k=7).toarray())
+    assert run("export", lab, "--to", tmp_path / "b.npz")[0] == 2, "two attributions: which?"
+    code, _, err = run(*words, "--to", tmp_path / "b.csv")
+    assert (code, "dl-876" in err) == (2, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "a.safetensors"]
+
+
 def test_plan_counts_what_the_method_needs(run: Run, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_plan, "PROBE_SECONDS", 0.01)
     code, out, _ = run("plan", asked, "--with", "datamodel", "--subsets", 300, "--json")
@@ -357,6 +374,7 @@ def test_reading_verbs_write_nothing(run: Run, lab: Path, tmp_path: Path) -> Non
     run("show", lab)
     run("show", lab, "--target", 0, "--only", "trak")
     run("report", lab, "--out", tmp_path / "page.html")
+    run("export", lab, "--only", "trak", "--to", tmp_path / "trak.npz")
     run("doctor", lab)
     assert state() == before
 

@@ -29,6 +29,7 @@ TABLE: dict[str, set[str]] = {
     "learners": BASE,
     "outputs": BASE,
     "data": BASE,
+    "formats": BASE,
     "testing": BASE,
     "engine": BASE | {"solve"},
     "apps": BASE | {"solve", "judge"},

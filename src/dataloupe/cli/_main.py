@@ -13,6 +13,7 @@ from dataloupe.cli._attribute import Attribute
 from dataloupe.cli._base import Out, Verb
 from dataloupe.cli._demo import Demo
 from dataloupe.cli._doctor import Doctor
+from dataloupe.cli._export import Export
 from dataloupe.cli._judge import Judge
 from dataloupe.cli._plan import Plan
 from dataloupe.cli._report import Report
@@ -30,6 +31,7 @@ Verbs = (
     | Annotated[Support, tyro.conf.subcommand("support")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Plan, tyro.conf.subcommand("plan")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )

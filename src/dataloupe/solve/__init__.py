@@ -12,6 +12,8 @@ from dataloupe.solve._ridge import ridge as ridge
 from dataloupe.solve._sketch import DenseSketch as DenseSketch
 from dataloupe.solve._sketch import Exact as Exact
 from dataloupe.solve._sketch import HashSketch as HashSketch
+from dataloupe.solve._sparse_pca import SparsePCA as SparsePCA
+from dataloupe.solve._sparse_pca import sparse_pca_support as sparse_pca_support
 from dataloupe.solve._stats import SuffStats as SuffStats
 from dataloupe.solve._stats import blocks_of as blocks_of
 from dataloupe.solve._stats import folds_of as folds_of

@@ -10,5 +10,6 @@ from dataloupe.testing._contracts import LearnerContract as LearnerContract
 from dataloupe.testing._contracts import OutputContract as OutputContract
 from dataloupe.testing._contracts import blobs as blobs
 from dataloupe.testing._oracles import RidgeLearner as RidgeLearner
+from dataloupe.testing._planted import spiked as spiked
 from dataloupe.testing._runner_contract import RunnerContract as RunnerContract
 from dataloupe.testing._store_contract import StoreContract as StoreContract
