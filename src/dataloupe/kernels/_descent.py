@@ -61,25 +61,31 @@ class Trace(NamedTuple):
     coefficients: Array
 
 
+def room(side: Side, held: Held) -> tuple[Array, Array, Array, Array]:
+    """Room for 64 members: their table, their columns, and their deviations from each other on both sides."""
+    square, square_held = side.gram.deviations.dtype, held.side.gram.deviations.dtype
+    return (
+        np.empty((5, 64)),
+        np.empty(64, np.int64),
+        np.empty((64, 64), square),
+        np.empty((64, 64), square_held),
+    )
+
+
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def descend(
-    side, held, penalties, share, rules, skip, weights, trace, narrow
+    side, held, penalties, share, rules, skip, weights, trace, narrow, crew
 ):  # budget: a path has such ends
     """Walk down ``penalties`` (l1 = share p, l2 = (1 - share) p), warm from ``weights``, which end as the best step's.
 
     ``rules`` = (relative gap, patience, rows); ``skip`` is a column that must stay out (-1: none); ``narrow`` is an
     empty array of the precision inside a sweep (the gradient that certifies is always fp64). Returns the number
     of the best step: of the smallest error on the held-out rows; without them (``held.rows`` = 0) of the
-    smallest |residual|^2 / (1 - (1 + non-zeros) / rows)^2, or with rows = 0 the last.
+    smallest |residual|^2 / (1 - (1 + non-zeros) / rows)^2, or with rows = 0 the last; and ``crew``, the room for
+    members (see :func:`room`), larger where it had to be, for the next target: fresh memory costs more than work.
     """
     n = len(side.right)
-    crew = (
-        np.zeros((5, 64)),
-        np.empty(64, dtype=np.int64),
-        np.zeros((64, 64), dtype=side.gram.deviations.dtype),
-        np.zeros((64, 64), dtype=held.side.gram.deviations.dtype),
-    )
     place, size, full = np.full(n, -1), 0, np.zeros(n)
     best, smallest, kept = 0, np.inf, weights.copy()
     before, gradient, sums = penalties[0], side.right.copy(), (0.0, 0.0)
@@ -128,7 +134,7 @@ def descend(
             break
         before = penalties[step]
     weights[:] = kept
-    return best
+    return best, crew
 
 
 @numba.njit(cache=True, nogil=True)
@@ -153,18 +159,18 @@ def _join(side, held, crew, place, size, new):
         return crew, size
     wanted = size + len(new)
     if wanted > len(idx):
-        room = 2 * len(idx)
-        while room < wanted:
-            room *= 2
-        wider, longer = np.zeros((5, room)), np.empty(room, dtype=np.int64)
+        space = 2 * len(idx)
+        while space < wanted:
+            space *= 2
+        wider, longer = np.empty((5, space)), np.empty(space, dtype=np.int64)
         wider[:, :size], longer[:size] = table[:, :size], idx[:size]
         table, idx = wider, longer
-        sub = _larger(sub, size, room)
-        if held.rows > 0:
-            sub_held = _larger(sub_held, size, room)
+        sub = _larger(sub, size, space)
+        sub_held = _larger(sub_held, size, space)
     for q in range(len(new)):
         i, p = new[q], size + q
         idx[p], place[i] = i, p
+        table[W, p] = table[SEEN, p] = 0.0
         table[C, p], table[T, p], table[Q, p] = side.right[i], side.gram.tilt[i], side.gram.diagonal[i]
     _meet_all(side.gram.deviations, idx, size, wanted, sub)
     if held.rows > 0:
@@ -174,8 +180,8 @@ def _join(side, held, crew, place, size, new):
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
-def _larger(square, size, room):
-    larger = np.empty((room, room), dtype=square.dtype)
+def _larger(square, size, space):
+    larger = np.empty((space, space), dtype=square.dtype)
     larger[:size, :size] = square[:size, :size]
     return larger
 

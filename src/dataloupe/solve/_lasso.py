@@ -1,6 +1,7 @@
 """Sparse regression of outputs on membership, from sufficient statistics: paths, penalties chosen, certificates."""
 
 import dataclasses
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
@@ -9,7 +10,7 @@ from jaxtyping import Float, Int
 from numba.core import config
 
 from dataloupe._errors import BadInput
-from dataloupe.kernels import Held, Side, Trace, descend
+from dataloupe.kernels import Held, Side, Trace, descend, room
 from dataloupe.solve._checks import check_centred
 from dataloupe.solve._stats import Centred, SuffStats
 from dataloupe.solve._whitening import check_penalty
@@ -228,15 +229,24 @@ def _walk(
     narrow = np.zeros(0, dtype=np.float32 if path.gap >= NARROW else np.float64)
     none, count = np.zeros((0, 0)), 0.0 if held is None else float(held.rows)
 
-    def one(j: int) -> None:
-        side = Side(fit.gram, right[j], float(fit.square[j]))
-        away = Held(Side(other.gram, other_right[j], float(other.square[j])), count, shift, float(level[j]))
-        trace = Trace(error[j], gap[j], residual[j], nonzero[j], none)
-        best[j] = descend(side, away, scaled[j], path.share, rules, int(out[j]), weights[j], trace, narrow)
+    turn = itertools.count()
+
+    def work(_: int) -> None:
+        crew = None
+        while (j := next(turn)) < m:
+            side = Side(fit.gram, right[j], float(fit.square[j]))
+            away = Held(
+                Side(other.gram, other_right[j], float(other.square[j])), count, shift, float(level[j])
+            )
+            trace = Trace(error[j], gap[j], residual[j], nonzero[j], none)
+            best[j], crew = descend(
+                side, away, scaled[j], path.share, rules, int(out[j]), weights[j], trace, narrow,
+                crew or room(side, away),
+            )  # fmt: skip
 
     cores: int = vars(config)["NUMBA_NUM_THREADS"]
     with ThreadPoolExecutor(cores) as pool:
-        list(pool.map(one, range(m)))
+        list(pool.map(work, range(cores)))
     return Walked(weights, best, error, gap, residual, nonzero)
 
 
