@@ -1,19 +1,18 @@
 """Sparse PCA from sparse regression: the columns that the other columns explain."""
 
 import math
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import lasso_path
 
 from dataloupe._errors import BadInput
+from dataloupe.solve._centred import Centred
+from dataloupe.solve._lasso import Path, lasso
 
 STRENGTH = 0.8
 """The default penalty in units of sqrt(2 log d / n): see :func:`sparse_pca_support`."""
-TOLERANCE = 1e-6
+TOLERANCE = 1e-9
 
 
 class SparsePCA(NamedTuple):
@@ -60,49 +59,12 @@ def sparse_pca_support(x: Float[np.ndarray, "n d"], k: int, *, strength: float =
     z /= np.sqrt((z**2).mean(axis=0))
     correlation = z.T @ z / n
     penalty = strength * math.sqrt(2.0 * math.log(d) / n)
-    weights = _nodewise(correlation, penalty)
-    gap = _gaps(correlation, weights, penalty)
-    explained = _explained(correlation, weights, k)
+    fits = lasso(Centred.of(z, z), penalty=penalty, exclude=np.arange(d), path=Path(gap=TOLERANCE))
+    explained = _explained(correlation, fits.weights, k)
     np.fill_diagonal(correlation, 0.0)
     entry = np.abs(correlation).max(axis=0)
     order = np.lexsort((np.arange(d), -entry, -explained))
-    return SparsePCA(order[:k].astype(np.int64), explained, 13.0 * k * math.log(d / k) / n, penalty, gap)
-
-
-def _nodewise(correlation: Float[np.ndarray, "d d"], penalty: float) -> Float[np.ndarray, "d d"]:
-    """Row i: argmin |X_i - X_-i b|^2 / (2n) + penalty |b|_1, its own coefficient 0, from the correlations alone."""
-    d = len(correlation)
-    weights = np.zeros((d, d))
-    gram, nothing, unit = np.array(correlation, order="C"), np.zeros((1, d), order="F"), np.ones(1)
-    for i in range(d):
-        own = gram[i].copy()
-        right = own.copy()
-        right[i] = 0.0
-        if np.abs(right).max() <= penalty:
-            continue
-        gram[i] = gram[:, i] = 0.0  # a column of zeros stays out
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # what did not converge shows in the gap
-            _, found, _ = lasso_path(
-                nothing, unit, alphas=np.array([penalty]), precompute=gram, Xy=right, tol=TOLERANCE,
-                max_iter=10_000, check_input=False,
-            )  # fmt: skip
-        gram[i] = gram[:, i] = own
-        weights[i] = found[:, 0]
-    return weights
-
-
-def _gaps(
-    correlation: Float[np.ndarray, "d d"], weights: Float[np.ndarray, "d d"], penalty: float
-) -> Float[np.ndarray, " d"]:
-    """Primal minus dual of every row's lasso, the residual scaled until feasible, over 1/2 (its objective at 0)."""
-    left = correlation - weights @ correlation
-    along = (weights * correlation).sum(axis=1)
-    square = 1.0 - along - (weights * left).sum(axis=1)
-    np.fill_diagonal(left, 0.0)
-    scale = np.minimum(1.0, penalty / np.maximum(np.abs(left).max(axis=1), penalty))
-    primal = square / 2.0 + penalty * np.abs(weights).sum(axis=1)
-    return 2.0 * (primal - scale * (1.0 - along) + scale**2 * square / 2.0)
+    return SparsePCA(order[:k].astype(np.int64), explained, 13.0 * k * math.log(d / k) / n, penalty, fits.gap)
 
 
 def _explained(
