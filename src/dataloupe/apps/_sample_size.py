@@ -116,7 +116,7 @@ def models_needed(
     Arguments and the error as there; at least 4.
 
     >>> models_needed(0.5, 1.0), models_needed(0.5, 1.0, comparisons=1437)
-    (126, 412)
+    (126, 397)
     """
     _check(effect=effect, sigma=sigma, fraction=fraction, level=level, power=power, comparisons=comparisons)
     distance = _distance(power, level, comparisons)
