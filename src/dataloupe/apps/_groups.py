@@ -152,11 +152,8 @@ def group_influences(
             found="a setting outside its range",
             do=f"choose the estimator from {get_args(Estimator)}, the shares between 0 and 1",
         )
-    known, member = np.unique(np.asarray(groups), return_inverse=True)
-    _check_groups(member, len(known), outcomes.subsets.n)
-    called = tuple(str((names or {}).get(value, value)) for value in known)
     kept = outcomes.complete()
-    members = _memberships(kept.subsets, member, called)
+    members, member, called = group_memberships(kept.subsets, groups, names)
     y = kept.mean().astype(np.float64)
     contrast = bool((members.sum(axis=1) == members[0].sum()).all())
     found = (_means if estimator == "means" else _ridge)(members, y, contrast)
@@ -254,10 +251,16 @@ def _check_groups(member: Int[np.ndarray, " n"], count: int, n: int) -> None:
         )
 
 
-def _memberships(
-    subsets: Subsets, member: Int[np.ndarray, " n"], called: tuple[str, ...]
-) -> Bool[np.ndarray, "k G"]:
-    """Which groups every subset keeps; refuses split groups and sides without two subsets."""
+def group_memberships(
+    subsets: Subsets, groups: Shaped[np.ndarray, " n"], names: dict[Any, str] | None = None
+) -> tuple[Bool[np.ndarray, "k G"], Int[np.ndarray, " n"], tuple[str, ...]]:
+    """Which groups every subset keeps, the group number of every example, and what the groups are called.
+
+    Raises as :func:`group_influences` does, before any training.
+    """
+    known, member = np.unique(np.asarray(groups), return_inverse=True)
+    _check_groups(member, len(known), subsets.n)
+    called = tuple(str((names or {}).get(value, value)) for value in known.tolist())
     first = np.unique(member, return_index=True)[1]
     found = np.empty((subsets.count, len(first)), dtype=bool)
     step = max(1, 32_000_000 // subsets.n)
@@ -285,7 +288,7 @@ def _memberships(
             found=f"group {called[bad]} in {with_it[bad]} of {len(found)} subsets",
             do=f"train on more subsets that {rarely}: at least 2 with and 2 without",
         )
-    return found
+    return found, member, called
 
 
 class _Fitted(NamedTuple):

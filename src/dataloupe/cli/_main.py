@@ -13,6 +13,7 @@ from dataloupe.cli._attribute import Attribute
 from dataloupe.cli._base import Out, Verb
 from dataloupe.cli._demo import Demo
 from dataloupe.cli._doctor import Doctor
+from dataloupe.cli._groups import Groups
 from dataloupe.cli._judge import Judge
 from dataloupe.cli._plan import Plan
 from dataloupe.cli._report import Report
@@ -26,6 +27,7 @@ Verbs = (
     | Annotated[Attribute, tyro.conf.subcommand("attribute")]
     | Annotated[Judge, tyro.conf.subcommand("judge")]
     | Annotated[WhatIf, tyro.conf.subcommand("what-if")]
+    | Annotated[Groups, tyro.conf.subcommand("groups")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Plan, tyro.conf.subcommand("plan")]
