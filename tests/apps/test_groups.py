@@ -52,23 +52,23 @@ def test_a_fixed_number_of_groups_gives_the_contrast_exactly(theta, kept):
     assert abs(found.influence.sum()) < 1e-5
 
 
-def test_ridge_finds_the_same_numbers_from_few_subsets():
+def test_regression_finds_the_same_numbers_from_few_subsets():
     theta = np.random.default_rng(0).standard_normal((4, 6))
     rows = every_choice()[::2]
-    by_ridge = group_influences(linear(rows, theta), LABELS, estimator="ridge")
-    np.testing.assert_allclose(by_ridge.influence, against_others(theta), atol=0.02)
+    by_regression = group_influences(linear(rows, theta), LABELS, estimator="regression")
+    np.testing.assert_allclose(by_regression.influence, against_others(theta), atol=1e-4)
     by_means = group_influences(linear(rows, theta), LABELS)
     assert np.abs(by_means.influence - against_others(theta)).max() > 0.1, "the others' part is noise to it"
-    assert (by_ridge.error < by_means.error).all()
+    assert (by_regression.error < by_means.error).all()
 
 
 def test_groups_kept_independently_give_the_effects_themselves():
     rows = np.array(list(itertools.product([False, True], repeat=6)))[1:]
     theta = np.random.default_rng(1).standard_normal((3, 6)) + 2.0
     outcomes = linear(rows, theta)
-    found = group_influences(outcomes, LABELS, estimator="ridge")
+    found = group_influences(outcomes, LABELS, estimator="regression")
     assert not found.contrast
-    np.testing.assert_allclose(found.influence, theta, atol=0.02)
+    np.testing.assert_allclose(found.influence, theta, atol=1e-4)
 
 
 def test_on_retrainings_of_ridge_regression():
@@ -82,14 +82,14 @@ def test_on_retrainings_of_ridge_regression():
     found = group_influences(outcomes, LABELS)
     own = np.array(SIZES) / (np.array(SIZES) + 1.0)  # s y / (s + penalty) with the group, 0 without
     np.testing.assert_allclose(np.diag(found.influence), own, atol=1e-6)
-    assert np.diag(found.found).all() and (np.diag(found.p) == 0).all()
+    assert np.diag(found.found).all() and (np.diag(found.p) < 1e-50).all()
     assert found.removal == "repack" and found.subsets == 40
 
 
 # --- intervals and finds ---
 
 
-@pytest.mark.parametrize("estimator", ["means", "ridge"])
+@pytest.mark.parametrize("estimator", ["means", "regression"])
 @pytest.mark.parametrize("kind", ["fixed", "independent"])
 def test_intervals_cover_the_truth(estimator, kind):
     """2,000 targets are 2,000 experiments: effects and noise of their own."""
@@ -110,7 +110,7 @@ def test_intervals_cover_the_truth(estimator, kind):
     assert 0.93 <= np.mean(covered) <= 0.97
 
 
-@pytest.mark.parametrize("estimator", ["means", "ridge"])
+@pytest.mark.parametrize("estimator", ["means", "regression"])
 def test_the_share_of_false_finds_is_held(estimator):
     rng = np.random.default_rng(5)
     groups = np.arange(40)
@@ -134,7 +134,7 @@ def test_without_any_effect_nothing_is_found():
         Outcomes.from_arrays(masks, rng.standard_normal((100, 50))), np.arange(10), discovery=0.01
     )
     assert found.found.sum() <= 1
-    assert 0.04 < (found.p < 0.05).mean() < 0.06 or abs((found.p < 0.05).sum() - 25) < 20
+    assert 0.02 < (found.p < 0.05).mean() < 0.09
     assert (found.q >= found.p).all()
 
 
@@ -160,9 +160,9 @@ def test_the_attribution_predicts_such_subsets_and_can_be_judged():
 def test_independent_groups_need_no_scale():
     rows = group_subsets(np.arange(6), 64, seed=1).masks()
     theta = np.random.default_rng(0).standard_normal((2, 6))
-    attribution = group_influences(linear(rows, theta), LABELS, estimator="ridge").attribution()
+    attribution = group_influences(linear(rows, theta), LABELS, estimator="regression").attribution()
     np.testing.assert_allclose(
-        attribution.predict(Subsets.listed(rows[:, LABELS])), linear(rows, theta).mean(), atol=0.05
+        attribution.predict(Subsets.listed(rows[:, LABELS])), linear(rows, theta).mean(), atol=1e-3
     )
 
 
@@ -249,9 +249,11 @@ def test_a_group_needs_two_subsets_on_each_side(with_it, word):
 
 def test_bad_settings_are_refused():
     outcomes = linear(every_choice(), np.ones((2, 6)))
-    for wrong in ({"estimator": "lasso"}, {"level": 95.0}, {"discovery": 0.0}):
+    for wrong in ({"level": 95.0}, {"discovery": 0.0}):
         with pytest.raises(BadInput, match="dl-762"):
             group_influences(outcomes, LABELS, **wrong)
+    with pytest.raises(BadInput, match=r"dl-761.*more than 7 subsets"):
+        group_influences(linear(every_choice()[5:12], np.ones((1, 6))), LABELS, estimator="regression")
     for wrong in ({"count": 0}, {"count": 3, "fraction": 1.0}):
         with pytest.raises(BadInput, match="dl-762"):
             group_subsets(LABELS, **wrong)

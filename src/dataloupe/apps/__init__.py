@@ -2,7 +2,6 @@
 
 from dataloupe.apps._groups import GroupInfluences as GroupInfluences
 from dataloupe.apps._groups import group_influences as group_influences
-from dataloupe.apps._groups import group_memberships as group_memberships
 from dataloupe.apps._groups import group_subsets as group_subsets
 from dataloupe.apps._groups import pool_targets as pool_targets
 from dataloupe.apps._linearity import LinearResidual as LinearResidual

@@ -4,15 +4,18 @@ import dataclasses
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
+from dataloupe._typing import Array
 from dataloupe.core import DenseAttribution, Info, Outcomes, Removal, Subsets, Uncertainty
 from dataloupe.solve import ridge
 
-Estimator = Literal["means", "ridge"]
+Estimator = Literal["means", "regression"]
+RIDGE = 1e-6
+"""Of the regression, relative: nearly none, since groups are few and an interval should not be biased."""
 
 CONTRAST = (
     "every subset keeps the same number of groups, so each influence is against the average other group: "
@@ -64,7 +67,7 @@ class GroupInfluences:
             return said
         order = np.argsort(-self.influence[0], kind="stable")
         wide = max(len(name) for name in self.groups)
-        return "\n".join([said, *(f"  {self.groups[i]:{wide}s}  {self.text(0, i)}" for i in order)])
+        return "\n".join([said, *(f"  {self.groups[i]:{wide}s}  {self.text(0, int(i))}" for i in order)])
 
     def text(self, row: int, group: int) -> str:
         """One influence in words: value, interval, a star where it stands out."""
@@ -110,7 +113,7 @@ class GroupInfluences:
 
 def group_influences(
     outcomes: Outcomes,
-    groups: Shaped[np.ndarray, " n"],
+    groups: Array,
     *,
     names: dict[Any, str] | None = None,
     estimator: Estimator = "means",
@@ -123,8 +126,8 @@ def group_influences(
         error_jg     = sqrt(s1^2 / k1 + s0^2 / k0), Welch's t for interval and p      (s: sd, k: subsets a side)
 
     ``groups [n]`` names the group of every example, as in ``Subsets(kind="groups", groups=groups)`` or
-    :func:`group_subsets`. ``names`` says what they are called. ``ridge`` regresses on all memberships at once
-    (penalty by exact leave-one-out, posterior error), which takes the other groups' part out of the noise.
+    :func:`group_subsets`. ``names`` says what they are called. ``regression`` is least squares on all
+    memberships at once, which takes the other groups' part out of the noise: t with k - 1 - rank degrees of freedom.
 
     Where subsets keep a *fixed* number of groups, memberships are negatively correlated and singular along all
     ones. Both estimators then give the contrast that is known: if f is linear with weights theta_g,
@@ -136,7 +139,7 @@ def group_influences(
     before: :func:`pool_targets`.
 
     Raises ``BadInput`` dl-760 (groups that do not fit, a group that is split), dl-761 (a group in fewer than 2
-    subsets, or missing in fewer than 2), dl-762 (settings).
+    subsets, or missing in fewer than 2; a regression on too few subsets), dl-762 (settings).
 
     >>> masks = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1]] * 2, dtype=bool)
     >>> outcomes = Outcomes.from_arrays(masks, masks @ np.array([[2.0], [0.0], [-2.0]]))
@@ -153,10 +156,10 @@ def group_influences(
             do=f"choose the estimator from {get_args(Estimator)}, the shares between 0 and 1",
         )
     kept = outcomes.complete()
-    members, member, called = group_memberships(kept.subsets, groups, names)
+    members, member, called = _memberships(kept.subsets, groups, names)
     y = kept.mean().astype(np.float64)
     contrast = bool((members.sum(axis=1) == members[0].sum()).all())
-    found = (_means if estimator == "means" else _ridge)(members, y, contrast)
+    found = (_means if estimator == "means" else _regression)(members, y, contrast)
     half = stats.t.ppf(0.5 + level / 2, found.freedom) * found.error
     p = _p_values(found)
     left_out = outcomes.subsets.count - kept.subsets.count
@@ -184,9 +187,7 @@ def group_influences(
     )
 
 
-def group_subsets(
-    groups: Shaped[np.ndarray, " n"], count: int, *, fraction: float = 0.5, seed: int = 0
-) -> Subsets:
+def group_subsets(groups: Array, count: int, *, fraction: float = 0.5, seed: int = 0) -> Subsets:
     """``count`` subsets that keep every group independently with probability ``fraction``, at least one of them.
 
     Unlike ``Subsets(kind="groups")``, which keeps a fixed number of groups, these tell what a group is worth by
@@ -206,7 +207,7 @@ def group_subsets(
             found="a setting outside its range",
             do="ask for at least one subset and a fraction between 0 and 1",
         )
-    _check_groups(member, len(known), len(member))
+    _check_groups(member.shape, len(known), len(member))
     stream = Stream.root(seed)("subset", "independent groups")
     ids = np.arange(len(known))
     rows, attempt = np.zeros((count, len(known)), dtype=bool), 0
@@ -216,7 +217,7 @@ def group_subsets(
     return Subsets.listed(rows[:, member], seed=seed)
 
 
-def pool_targets(outcomes: Outcomes, pools: Shaped[np.ndarray, " m"] | None = None) -> Outcomes:
+def pool_targets(outcomes: Outcomes, pools: Array | None = None) -> Outcomes:
     """The outcomes of mean outputs: one target row per pool, pools in sorted order (None: one of them all).
 
     Targets share their models, so that the error of a mean over targets is not the mean error over sqrt(m):
@@ -241,25 +242,22 @@ def pool_targets(outcomes: Outcomes, pools: Shaped[np.ndarray, " m"] | None = No
     return dataclasses.replace(outcomes, values=(outcomes.values @ weights).astype(np.float32))
 
 
-def _check_groups(member: Int[np.ndarray, " n"], count: int, n: int) -> None:
-    if member.shape != (n,) or count < 2:
+def _check_groups(shape: tuple[int, ...], count: int, n: int) -> None:
+    if shape != (n,) or count < 2:
         raise BadInput(
             "dl-760",
             asked=f"at least 2 groups, and one for each of {n} examples",
-            found=f"{count} groups in an array of shape {member.shape}",
+            found=f"{count} groups in an array of shape {shape}",
             do="give one group per example: question.train.labels.numpy(), or a column of meta",
         )
 
 
-def group_memberships(
-    subsets: Subsets, groups: Shaped[np.ndarray, " n"], names: dict[Any, str] | None = None
+def _memberships(
+    subsets: Subsets, groups: Array, names: dict[Any, str] | None = None
 ) -> tuple[Bool[np.ndarray, "k G"], Int[np.ndarray, " n"], tuple[str, ...]]:
-    """Which groups every subset keeps, the group number of every example, and what the groups are called.
-
-    Raises as :func:`group_influences` does, before any training.
-    """
+    """Which groups every subset keeps, the group number of every example, and what the groups are called."""
     known, member = np.unique(np.asarray(groups), return_inverse=True)
-    _check_groups(member, len(known), subsets.n)
+    _check_groups(member.shape, len(known), subsets.n)
     called = tuple(str((names or {}).get(value, value)) for value in known.tolist())
     first = np.unique(member, return_index=True)[1]
     found = np.empty((subsets.count, len(first)), dtype=bool)
@@ -317,18 +315,26 @@ def _means(members: Bool[np.ndarray, "k G"], y: Float[np.ndarray, "k m"], contra
     return _Fitted(mean1 - mean0, np.sqrt(total), freedom)
 
 
-def _ridge(members: Bool[np.ndarray, "k G"], y: Float[np.ndarray, "k m"], contrast: bool) -> _Fitted:
-    """Regression weights with their posterior error, as contrasts where only those are known."""
-    fit = ridge(members, y)
-    count = members.shape[1]
-    scale = count / (count - 1)
-    asked = scale * (np.eye(count) - 1.0 / count) if contrast else np.eye(count)
+def _regression(members: Bool[np.ndarray, "k G"], y: Float[np.ndarray, "k m"], contrast: bool) -> _Fitted:
+    """Least squares with its error, as contrasts where only those are known."""
+    k, count = members.shape
+    fit = ridge(members, y, penalties=[RIDGE]) if k > count + 1 else None
+    known = 0 if fit is None else len(fit.eigenvalues)
+    if fit is None or known < count - contrast:
+        raise BadInput(
+            "dl-761",
+            asked=f"a regression on {count} groups",
+            found=f"{k} subsets, which tell {known or 'too few'} of them apart",
+            do=f"train on more than {count + 1} subsets that differ, or use the difference of means",
+        )
+    asked = np.eye(count)
+    if contrast:
+        asked = count / (count - 1) * (asked - 1.0 / count)
     along = (asked @ fit.basis) ** 2
     variance = fit.spread[:, None] * (asked**2).sum(axis=1) + fit.spectrum @ along.T
-    freedom = max(len(y) - 1 - len(fit.eigenvalues), 1)
-    return _Fitted(
-        fit.weights @ asked.T, np.sqrt(np.maximum(variance, 0.0)), np.full(fit.weights.shape, float(freedom))
-    )
+    influence = fit.weights @ asked.T
+    freedom = np.full(influence.shape, k - 1.0 - known)
+    return _Fitted(influence, np.sqrt(np.maximum(variance, 0.0)), freedom)
 
 
 def _p_values(found: _Fitted) -> Float[np.ndarray, "m G"]:

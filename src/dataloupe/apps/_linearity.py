@@ -79,9 +79,10 @@ def linear_residual(
         cov(f(S), f(S')) = sum_{d >= 1} rho^d W_d,    var f(S) = sum_{d >= 1} W_d + seed noise
 
     Each of ``pairs`` base subsets is trained on twice and once on each of its copies at ``rhos``: copies of one
-    base at rho and rho' are correlated by rho rho', so that a family of a models gives a (a - 1) / 2 covariances
-    and the variance. W_1, W_2, W_3 and the noise are fitted by nonnegative least squares (degrees above 3 count as 3),
-    sums over targets, percentile bootstrap over families. Non-negativity moves a little of degree 2 into degrees 1
+    base at rho and rho' are correlated by rho rho', so that a family of a models gives a (a - 1) / 2 covariances.
+    Half the mean squared difference of the two runs on the base is the seed noise; taken from the variances, it
+    leaves the covariance at rho = 1. W_1, W_2, W_3 are fitted to all of them by nonnegative least squares (degrees
+    above 3 count as 3), sums over targets, percentile bootstrap over families. Non-negativity moves a little of degree 2 into degrees 1
     and 3: ``linear`` errs on the high side, as "at most" should. The number of models does not depend on n.
 
     Subsets are of kind ``bernoulli``, whatever a datamodel will use: fixed-size memberships are not independent.
@@ -104,20 +105,21 @@ def linear_residual(
     subsets = correlated_subsets(question.n, pairs, fraction, rhos, seed)
     outcomes = lab.outcomes(question, subsets)
     values, left_out = _families(outcomes, pairs)
-    powers, moments = _design(np.array([1.0, 1.0, *rhos])), _moments(values, seed, resamples)
+    powers = _powers(np.array([1.0, 1.0, *rhos]))
+    noises, moments = _moments(values, seed, resamples)
     fits = np.stack([optimize.nnls(powers, row)[0] for row in moments])
-    signal = fits[:, :DEGREES].sum(axis=1)
+    signal = fits.sum(axis=1)
     if signal[0] <= 1e-12 * float(np.square(values).mean()) * values.shape[2]:
         raise _nothing("outputs that do not change with the subset", "use another output, or more pairs")
     usable = signal > 0
     linear = fits[usable, 0] / signal[usable]
-    noise = fits[:, DEGREES] / np.maximum(fits.sum(axis=1), 1e-300)
+    noise = noises[usable] / (noises[usable] + signal[usable])
     tails = [0.5 - level / 2, 0.5 + level / 2]
     notes = [f"{left_out} of {pairs} families had a diverged run and were left out"] if left_out else []
     return LinearResidual(
         linear=float(linear[0]),
         linear_interval=_ends(linear[1:], tails),
-        by_degree=tuple(float(w) for w in fits[0, :DEGREES] / signal[0]),
+        by_degree=tuple(float(w) for w in fits[0] / signal[0]),
         noise=float(noise[0]),
         noise_interval=_ends(noise[1:], tails),
         models=subsets.count,
@@ -161,27 +163,29 @@ def _families(outcomes: Outcomes, pairs: int) -> tuple[Float[np.ndarray, "a k m"
     return values[:, good], int((~good).sum())
 
 
-def _design(rhos: Float[np.ndarray, " a"]) -> Float[np.ndarray, "e d"]:
-    """For every pair of members (itself included): the powers of its correlation, and whether seeds are shared."""
+def _powers(rhos: Float[np.ndarray, " a"]) -> Float[np.ndarray, "e d"]:
+    """rho, rho^2, rho^3 for every pair of members, a member with itself at rho = 1."""
     one, other = np.triu_indices(len(rhos))
-    same = one == other
-    rho = np.where(same, 1.0, rhos[one] * rhos[other])
-    return np.stack([*(rho**d for d in range(1, DEGREES + 1)), same.astype(np.float64)], axis=1)
+    rho = np.where(one == other, 1.0, rhos[one] * rhos[other])
+    return np.stack([rho**d for d in range(1, DEGREES + 1)], axis=1)
 
 
-def _moments(values: Float[np.ndarray, "a k m"], seed: int, resamples: int) -> Float[np.ndarray, "b e"]:
-    """Covariances of the members over the families, summed over targets: as they are, then resampled."""
+def _moments(
+    values: Float[np.ndarray, "a k m"], seed: int, resamples: int
+) -> tuple[Float[np.ndarray, " b"], Float[np.ndarray, "b e"]]:
+    """Seed noise, and covariances of the members without it, summed over targets: as they are, then resampled."""
     members, families, _ = values.shape
+    draws = Stream.root(seed)("linearity", "bootstrap").numpy().integers(0, families, (resamples, families))
+    counts = [np.ones(families), *(np.bincount(row, minlength=families) for row in draws)]
+    shares = np.stack(counts) / families
+    noise = shares @ (np.square(values[0] - values[1]).sum(axis=1) / 2.0)
     centred = values - values.mean(axis=1, keepdims=True)
     one, other = np.triu_indices(members)
     products = np.stack([(centred[a] * centred[b]).sum(axis=1) for a, b in zip(one, other, strict=True)])
-    draws = Stream.root(seed)("linearity", "bootstrap").numpy().integers(0, families, (resamples, families))
-    shares = (
-        np.stack([np.ones(families), *(np.bincount(row, minlength=families) for row in draws)]) / families
-    )
     means = np.einsum("bk,akm->bam", shares, centred)
-    covariances = shares @ products.T - (means[:, one] * means[:, other]).sum(axis=2)
-    return covariances * families / (families - 1)
+    moved = (means[:, one] * means[:, other]).sum(axis=2)
+    covariances = (shares @ products.T - moved) * families / (families - 1)
+    return noise, covariances - np.where(one == other, noise[:, None], 0.0)
 
 
 def _ends(values: Float[np.ndarray, " b"], tails: list[float]) -> tuple[float, float]:

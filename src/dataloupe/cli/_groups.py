@@ -14,7 +14,6 @@ from dataloupe.apps import (
     GroupInfluences,
     detectable,
     group_influences,
-    group_memberships,
     group_subsets,
     pool_targets,
     sigma_of,
@@ -23,7 +22,7 @@ from dataloupe.cli._base import Asking, Number, Out, Result, Text
 from dataloupe.core import Examples, Outcomes, Question, Subsets
 
 Kind = Literal["fixed", "independent"]
-Estimator = Literal["means", "ridge"]
+Estimator = Literal["means", "regression"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,7 @@ class Groups(Asking):
     kind: Annotated[Kind, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = "fixed"
     """how groups are kept: a fixed number of them (fixed), or each by itself (independent)"""
     estimator: Annotated[Estimator, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = "means"
-    """difference of means (means), or regression on all memberships (ridge)"""
+    """difference of means (means), or least squares on all memberships (regression)"""
     seed: Number = 0
     """of the choices of groups"""
 
@@ -54,12 +53,14 @@ class Groups(Asking):
         question, lab = self.open()
         groups, names = groups_of(question.train, self.by)
         subsets = self._subsets(question, groups)
-        group_memberships(subsets, groups, names)
-        with out.step(f"{self.models} models, each without some of {len(np.unique(groups))} groups"):
-            outcomes = lab.outcomes(question, subsets)
 
         def influences(pooled: Outcomes) -> GroupInfluences:
             return group_influences(pooled, groups, names=names, estimator=self.estimator)
+
+        nothing = np.zeros((subsets.count, 1))
+        influences(Outcomes.from_arrays(subsets.masks(), nothing))  # refuses what these subsets cannot tell
+        with out.step(f"{self.models} models, each without some of {len(np.unique(groups))} groups"):
+            outcomes = lab.outcomes(question, subsets)
 
         mean = pool_targets(outcomes)
         overall, classes = influences(mean), target_classes(question)
