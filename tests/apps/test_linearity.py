@@ -65,10 +65,10 @@ def ask(learner, **settings):
 @pytest.mark.parametrize("p", [0.3, 0.5, 0.7])
 @pytest.mark.parametrize("weights", [(1.0,), (0.8, 0.2), (0.5, 0.5)])
 def test_known_weights_are_found(p, weights):
-    found = ask(Polynomial(weights, p, noise=0.25), pairs=150, fraction=p, seed=1)
+    found = ask(Polynomial(weights, p, noise=0.25), pairs=120, fraction=p, seed=1)
     low, high = found.linear_interval
     assert low - 0.02 <= weights[0] <= high + 0.02
-    assert found.linear == pytest.approx(weights[0], abs=0.15)
+    assert found.linear == pytest.approx(weights[0], abs=0.12)
     assert found.noise == pytest.approx(0.2, abs=0.05)
     assert found.noise_interval[0] < 0.2 < found.noise_interval[1]
     assert sum(found.by_degree) == pytest.approx(1.0) and found.residual == pytest.approx(1 - found.linear)
@@ -77,17 +77,17 @@ def test_known_weights_are_found(p, weights):
 def test_intervals_over_many_worlds():
     truth, inside, found = 0.7, [], []
     for seed in range(12):
-        answer = ask(Polynomial((0.7, 0.3), noise=0.5), pairs=40, seed=seed)
+        answer = ask(Polynomial((0.7, 0.3), noise=0.5), pairs=80, seed=seed)
         inside.append(answer.linear_interval[0] <= truth <= answer.linear_interval[1])
         found.append(answer.linear)
     assert np.mean(inside) >= 0.8
-    assert truth - 0.05 <= np.mean(found) <= truth + 0.15, "if it errs, then on the high side"
+    assert np.mean(found) == pytest.approx(truth, abs=0.06)
 
 
 def test_a_linear_learner_without_a_seed_is_linear():
-    found = ask(Polynomial((2.0,)), pairs=200)
+    found = ask(Polynomial((2.0,)), pairs=150)
     assert found.noise == 0.0
-    assert found.linear > 0.9 and found.linear_interval[1] == pytest.approx(1.0, abs=0.01)
+    assert found.linear > 0.9 and found.linear_interval[1] > 0.98
     even = ask(Polynomial((0.0, 1.0)), pairs=100)
     assert even.linear < 0.15
 
@@ -108,7 +108,7 @@ def test_the_families_have_the_correlations_that_were_asked_for():
 def test_it_is_reproducible_reads_and_goes_to_json():
     one, two = (ask(Polynomial((0.8, 0.2), noise=0.3), pairs=40, seed=5) for _ in range(2))
     assert one == two
-    assert str(one).startswith("the best linear datamodel explains at most 0.")
+    assert str(one).startswith("the best linear datamodel explains 0.")
     assert str(one).endswith("12 targets, 160 models")
     facts = json.loads(json.dumps(one.to_json()))
     assert facts["linear"] == one.linear and facts["linear_interval"] == list(one.linear_interval)
