@@ -7,7 +7,9 @@ Fashion-MNIST: from Debian's package dataset-fashion-mnist, or downloaded once (
 
     dataloupe groups examples/transfer.py:question --by label --models 200 --lab runs/transfer
 
-EXPECT
+Expect pullover (+0.063 [0.037, 0.090]) and sandal (+0.053 [0.026, 0.080]) to teach more than the average class,
+trouser and ankle boot less. `bench/transfer.py` removes classes and retrains: without the three least helpful the
+probe is right as often as with all six (85.6 % and 85.8 %), without the three most helpful on 73.5 %.
 """
 
 import dataclasses

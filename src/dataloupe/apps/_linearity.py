@@ -87,7 +87,7 @@ def linear_residual(
 
     which is the sharper the smaller n is. W_1, W_2, W_3 (degrees above 3 count as 3) are fitted to all of these by
     nonnegative least squares, each weighted by its bootstrap error; sums over targets; percentile bootstrap over
-    families. How many models it takes for an interval of given width hardly depends on n.
+    families. The covariances within families need no more models for a larger n.
 
     Subsets are of kind ``bernoulli``, whatever a datamodel will use: fixed-size memberships are not independent.
     Families with a diverged run are left out and noted. Costs ``pairs (2 + len(rhos))`` trainings.
@@ -110,9 +110,8 @@ def linear_residual(
     outcomes = lab.outcomes(question, subsets)
     values, good = _families(outcomes, pairs)
     left_out = pairs - len(good)
-    kept = (subsets.masks().reshape(len(rhos) + 2, pairs, -1)[:, good] - fraction) / (
-        fraction * (1 - fraction)
-    ) ** 0.5
+    kept = subsets.masks().reshape(len(rhos) + 2, pairs, -1)[:, good].astype(np.float32)
+    kept = (kept - fraction) / (fraction * (1 - fraction)) ** 0.5
     draws = Stream.root(seed)("linearity", "bootstrap").numpy().integers(0, len(good), (resamples, len(good)))
     counts = np.stack([np.ones(len(good)), *(np.bincount(row, minlength=len(good)) for row in draws)])
     noises, moments = _moments(values, counts)
