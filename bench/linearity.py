@@ -2,9 +2,9 @@
 
     python bench/linearity.py [--lab runs/bench-linearity]
 
-300 digits, 100 targets, the network of examples/digits.py. `linear_residual` trains 600 models (then 2,800) and fits nothing; the
-datamodels are ridge regressions on up to 6,000 half-size Bernoulli subsets. Each is scored on 300 fresh subsets x 2
-seeds by the share of the variance that is not seed noise which it explains,
+300 digits, 100 targets, the network of examples/digits.py. `linear_residual` trains 600 models, then 2,800, and fits
+nothing; the datamodels are ridge regressions on up to 6,000 half-size Bernoulli subsets. Each is scored on 300 fresh
+subsets x 2 seeds by the share of the variance that is not seed noise which it explains,
 
     1 - (mean squared error - noise) / (variance - noise),    sums over targets, noise: of the mean of the seeds,
 

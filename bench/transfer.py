@@ -4,7 +4,7 @@
 
 The question of examples/transfer.py. 400 models on half of the source classes give each class's influence on the
 probe's margin. Then the k classes of highest and of lowest influence leave the whole source, k = 1, 2, 3, beside
-up to 10 random choices of k; every removal is retrained and transferred with 10 seeds. Accuracy is the share of the 600 test
+up to 10 random choices; every removal is retrained and transferred with 10 seeds. Accuracy is the share of the 600 test
 images whose margin is above 0; +- is the standard error over seeds (for random: over choices). One core, 90 s.
 """
 
