@@ -6,6 +6,10 @@ The question of examples/transfer.py. 400 models on half of the source classes g
 probe's margin. Then the k classes of highest and of lowest influence leave the whole source, k = 1, 2, 3, beside
 up to 10 random choices; every removal is retrained and transferred with 10 seeds. Accuracy is the share of the 600 test
 images whose margin is above 0; +- is the standard error over seeds (for random: over choices). One core, 90 s.
+
+Two cautions. The task is one of several tried: in others (shoes, knitwear, digits) features of an untrained network
+did as well or better, so that there was nothing to transfer. And classes are ranked and removals scored on the same
+test images, by other retrainings.
 """
 
 import argparse
