@@ -527,7 +527,7 @@ def test_ctrl_c_in_the_middle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["demo", "attribute", "judge", "what-if", "show", "report", "plan", "doctor"]
+    "verb", ["demo", "attribute", "judge", "what-if", "groups", "show", "report", "plan", "doctor"]
 )
 def test_every_word_of_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:

@@ -49,6 +49,9 @@ RESULTS = {
     "Support",
     "SupportCase",
     "SupportCurve",
+    "GroupInfluences",
+    "LinearResidual",
+    "Spread",
 }
 """What functions give and nobody makes by hand."""
 

@@ -1,5 +1,17 @@
 """Applications: from attributions to decisions that retraining can test."""
 
+from dataloupe.apps._groups import GroupInfluences as GroupInfluences
+from dataloupe.apps._groups import group_influences as group_influences
+from dataloupe.apps._groups import group_subsets as group_subsets
+from dataloupe.apps._groups import pool_targets as pool_targets
+from dataloupe.apps._linearity import LinearResidual as LinearResidual
+from dataloupe.apps._linearity import correlated_subsets as correlated_subsets
+from dataloupe.apps._linearity import linear_residual as linear_residual
+from dataloupe.apps._sample_size import Spread as Spread
+from dataloupe.apps._sample_size import detectable as detectable
+from dataloupe.apps._sample_size import detection_power as detection_power
+from dataloupe.apps._sample_size import models_needed as models_needed
+from dataloupe.apps._sample_size import sigma_of as sigma_of
 from dataloupe.apps._support import check_support as check_support
 from dataloupe.apps._support import support as support
 from dataloupe.apps._support_found import Support as Support

@@ -14,6 +14,7 @@ from dataloupe.cli._base import Out, Verb
 from dataloupe.cli._demo import Demo
 from dataloupe.cli._doctor import Doctor
 from dataloupe.cli._export import Export
+from dataloupe.cli._groups import Groups
 from dataloupe.cli._judge import Judge
 from dataloupe.cli._plan import Plan
 from dataloupe.cli._report import Report
@@ -29,6 +30,7 @@ Verbs = (
     | Annotated[Judge, tyro.conf.subcommand("judge")]
     | Annotated[WhatIf, tyro.conf.subcommand("what-if")]
     | Annotated[Support, tyro.conf.subcommand("support")]
+    | Annotated[Groups, tyro.conf.subcommand("groups")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Export, tyro.conf.subcommand("export")]

@@ -5,18 +5,24 @@ import tempfile
 import time
 from typing import Annotated
 
+import numpy as np
 import tyro
 from rich.table import Table
 
-from dataloupe.cli._base import MaybeNumber, Out, Result, Text, Verb, load_question
+from dataloupe._errors import BadInput
+from dataloupe._typing import Facts
+from dataloupe.apps import detectable, models_needed, sigma_of
+from dataloupe.cli._base import MaybeNumber, MaybeShare, Out, Result, Text, Verb, load_question
 from dataloupe.cli._methods import Settings
-from dataloupe.core import Learner, Question, Subsets
+from dataloupe.core import OK, Learner, Needs, Outcomes, Question, Subsets
 from dataloupe.lab import Lab
 from dataloupe.methods import GradientSimilarity
 
 PROBE_SECONDS = 3.0
 PROBE_MODELS = 64
 PROBE_ROWS = 128
+PILOT = 8
+"""Models of the probe that tell how far outputs vary."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,21 +35,27 @@ class Plan(Verb):
     question: Annotated[Text, tyro.conf.Positional]
     """the question, FILE.py:NAME"""
     settings: Annotated[Settings, tyro.conf.arg(name="")]
+    effect: MaybeShare = None
+    """datamodel: a weight that should be found, in units of the output (a change of the margin, say)"""
     workers: MaybeNumber = None
     """how many processes train at once (default: one per core)"""
 
     def run(self, out: Out) -> Result:
         """Ask the method what it needs; time a little of it in a lab that is thrown away."""
         question = load_question(self.question)
+        self._check()
         needs = self.settings.attributor(question).needs(question)
-        train, gradient = 0.0, 0.0
+        train, gradient, pilot = 0.0, 0.0, None
         with tempfile.TemporaryDirectory() as folder, out.step("a short probe on this machine"):
             lab = Lab(folder, workers=self.workers, progress=False)
             if needs.trainings and isinstance(question.learner, Learner):
-                train = seconds_per_training(question, lab, needs.fraction, needs.trainings)
+                train, pilot = seconds_per_training(question, lab, needs.fraction, needs.trainings)
             if needs.gradient_passes:
                 gradient = seconds_per_gradient_pass(question, lab)
         seconds = needs.trainings * train + needs.gradient_passes * gradient
+        found: Facts = {}
+        if pilot is not None and self.settings.method == "datamodel":
+            found = detection(question, needs, pilot, self.effect)
         facts = {
             "method": self.settings.method,
             "trainings": needs.trainings,
@@ -53,6 +65,7 @@ class Plan(Verb):
             "seconds_per_gradient_pass": gradient,
             "seconds": seconds,
             "disk_bytes": needs.disk_bytes,
+            **found,
         }
         table = Table(box=None, title=f"{self.settings.method} of {self.question}", title_justify="left")
         table.add_column("")
@@ -61,21 +74,60 @@ class Plan(Verb):
         table.add_row("gradient passes over all examples", f"{needs.gradient_passes:,}")
         table.add_row("time on this machine, about", f"[bold]{span(seconds)}[/]")
         table.add_row("disk, about", size(needs.disk_bytes))
+        if "detectable" in found:
+            table.add_row("smallest weight they find, about", f"{found['detectable']:.2g}")
+        if "models_for_effect" in found:
+            models = found["models_for_effect"]
+            time_for_effect = f"{models:,} models, {span(models * train)}"
+            table.add_row(f"to find a weight of {self.effect:g}, about", time_for_effect)
         out.say(table)
         return Result(facts)
 
+    def _check(self) -> None:
+        method = self.settings.method
+        if self.effect is not None and method != "datamodel":
+            raise BadInput(
+                "dl-983",
+                asked=f"--effect with {method}",
+                found=f"{method}, whose models are no sample of subsets",
+                do="leave --effect out, or plan a datamodel",
+            )
+        if self.effect is not None:
+            models_needed(self.effect, sigma=1.0)  # refuses what is no effect
 
-def seconds_per_training(question: Question, lab: Lab, fraction: float, wanted: int) -> float:
-    """The time of one more model: twice as many again and again, until the last step says enough."""
-    count, seconds = 0, 0.0
+
+def detection(question: Question, needs: Needs, pilot: Outcomes, effect: float | None) -> Facts:
+    """Which weight of an example so many models find, and how many find ``effect``; sigma is the median target's.
+
+    Power 80 %, level 5 % over all examples. Nothing where the pilot is too small or says that nothing varies.
+    """
+    if (pilot.status == OK).all(axis=1).sum() < PILOT and effect is None:
+        return {}
+    sigma = float(np.median(sigma_of(pilot).value))
+    if sigma == 0:
+        return {}
+    facts: Facts = {"sigma": sigma, "pilot": pilot.subsets.count, "effect": effect}
+    facts["detectable"] = detectable(needs.trainings, sigma, fraction=needs.fraction, comparisons=question.n)
+    if effect is not None:
+        facts["models_for_effect"] = models_needed(
+            effect, sigma, fraction=needs.fraction, comparisons=question.n
+        )
+    return facts
+
+
+def seconds_per_training(
+    question: Question, lab: Lab, fraction: float, wanted: int
+) -> tuple[float, Outcomes]:
+    """The time of one more model, and what the last ones did: twice as many until the step says enough."""
+    count = 0
     for more in (2**i for i in range(1, 20)):
         count = min(more, PROBE_MODELS, max(wanted, 2))
         start = time.perf_counter()
-        lab.outcomes(question, Subsets(n=question.n, count=count, fraction=fraction, seed=-more))
+        outcomes = lab.outcomes(question, Subsets(n=question.n, count=count, fraction=fraction, seed=-more))
         seconds = time.perf_counter() - start
         if seconds > PROBE_SECONDS / 2 or count < more:
             break
-    return seconds / count
+    return seconds / count, outcomes
 
 
 def seconds_per_gradient_pass(question: Question, lab: Lab) -> float:
