@@ -1,4 +1,4 @@
-"""Ridge, lasso and means against their definitions, scikit-learn and brute force."""
+"""Ridge against its definition, scikit-learn and brute force."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from sklearn import linear_model
 
 from dataloupe._errors import BadInput
 from dataloupe.core import DenseAttribution, Info, Subsets, Uncertainty
-from dataloupe.solve import means, ridge
+from dataloupe.solve import ridge
 
 
 def problem(k, n, m=3, seed=0, noise=0.5, kind="bernoulli"):
@@ -94,9 +94,9 @@ def test_without_noise_a_small_penalty_recovers_the_weights():
 def test_a_constant_output_has_no_weights():
     masks, y, _ = problem(30, 8)
     y[:, 1] = 2.5
-    for found in (ridge(masks, y), means(masks, y)):
-        np.testing.assert_allclose(found.weights[1], 0, atol=1e-12)
-        assert found.bias[1] == pytest.approx(2.5)
+    found = ridge(masks, y)
+    np.testing.assert_allclose(found.weights[1], 0, atol=1e-12)
+    assert found.bias[1] == pytest.approx(2.5)
 
 
 @settings(max_examples=15, deadline=None)
@@ -110,37 +110,13 @@ def test_targets_do_not_feel_each_other(k, n, seed):
     np.testing.assert_allclose(ridge(masks, y[:, [1]]).weights[0], whole.weights[1], atol=1e-9)
 
 
-def test_means_are_their_definition():
-    masks, y, _ = problem(50, 8)
-    found = means(masks, y)
-    for i in range(8):
-        inside, outside = y[masks[:, i]], y[~masks[:, i]]
-        np.testing.assert_allclose(found.weights[:, i], inside.mean(0) - outside.mean(0), atol=1e-12)
-        a = masks[:, i].mean()
-        np.testing.assert_allclose(found.error[:, i], y.std(0, ddof=1) / np.sqrt(50 * a * (1 - a)))
-    np.testing.assert_allclose((masks @ found.weights.T + found.bias).mean(0), y.mean(0))
-
-
-def test_least_squares_tends_to_the_difference_of_means():
-    truth = np.random.default_rng(0).standard_normal((6, 1))
-    every = (np.arange(64)[:, None] >> np.arange(6) & 1).astype(bool)
-    np.testing.assert_allclose(means(every, every @ truth).weights, truth.T, atol=1e-12)
-    fixed = every[every.sum(1) == 3]
-    influence, ols = means(fixed, fixed @ truth).weights, ridge(fixed, fixed @ truth, [1e-9]).weights
-    centred = influence - influence.mean()
-    np.testing.assert_allclose(ols, 5 / 6 * centred, atol=1e-6)
-
-
 def test_bad_arrays_are_refused():
     masks, y, _ = problem(20, 5)
-    for solver in (ridge, means):
-        with pytest.raises(BadInput, match=r"dl-705.*same subset"):
-            solver(np.ones((20, 5), dtype=bool), y)
-        with pytest.raises(BadInput, match=r"dl-700.*at least 3"):
-            solver(masks[:2], y[:2])
-        with pytest.raises(BadInput, match=r"dl-700.*subset 4"):
-            solver(masks, np.where(np.arange(20)[:, None] == 4, np.nan, y))
+    with pytest.raises(BadInput, match=r"dl-705.*same subset"):
+        ridge(np.ones((20, 5), dtype=bool), y)
+    with pytest.raises(BadInput, match=r"dl-700.*at least 3"):
+        ridge(masks[:2], y[:2])
+    with pytest.raises(BadInput, match=r"dl-700.*subset 4"):
+        ridge(masks, np.where(np.arange(20)[:, None] == 4, np.nan, y))
     with pytest.raises(BadInput, match="dl-701"):
         ridge(masks, y, penalties=[0.0])
-    with pytest.raises(BadInput, match=r"dl-702.*example 2 in 20 of 20"):
-        means(masks | (np.arange(5) == 2), y)

@@ -146,7 +146,7 @@ def _means(
     masks: Bool[np.ndarray, "k n"], y: Float[np.ndarray, "k m"], penalties: tuple[float, ...]
 ) -> Fitted:
     del penalties  # nothing is penalised
-    found = means(masks, y)
+    found = means(SuffStats.stream(blocks_of(masks, y)))
     spread = (found.error**2).mean(axis=1)
     return found.weights, found.bias, Uncertainty(spread), {"standard_error": float(np.sqrt(spread.mean()))}
 

@@ -13,12 +13,7 @@ def check_fit(masks: Bool[np.ndarray, "k n"], y: Float[np.ndarray, "k2 m"]) -> N
         raise _bad(f"{len(y)} subsets", "give at least 3")
     check_rows(masks, y)
     if (masks == masks[0]).all():
-        raise BadInput(
-            "dl-705",
-            asked="a regression on which examples were kept",
-            found=f"{len(masks)} times the same subset",
-            do="train on subsets that differ (a fraction below 1)",
-        )
+        raise _same(len(masks))
 
 
 def check_rows(masks: Bool[np.ndarray, "k n"], y: Float[np.ndarray, "k2 m"]) -> None:
@@ -34,12 +29,26 @@ def _bad(found: str, do: str) -> BadInput:
     return BadInput("dl-700", asked="masks [k, n] and finite values [k, m]", found=found, do=do)
 
 
-def check_centred(problem: Centred) -> None:
-    """Refuse fewer than 3 rows (dl-700), an example never or always there (dl-702), a constant target (dl-772)."""
+def _same(rows: int) -> BadInput:
+    return BadInput(
+        "dl-705",
+        asked="a regression on which examples were kept",
+        found=f"{rows} times the same subset",
+        do="train on subsets that differ (a fraction below 1)",
+    )
+
+
+def check_centred(problem: Centred, *, every: bool = True) -> None:
+    """Refuse fewer than 3 rows (dl-700), a constant target (dl-772), an example never or always there (dl-702).
+
+    Without ``every`` only a design in which all are (dl-705).
+    """
     if problem.rows < 3:
         raise _bad(f"{problem.rows} subsets", "give at least 3")
     stuck = problem.gram.diagonal <= 0.0
-    if stuck.any():
+    if stuck.all() and not every:
+        raise _same(problem.rows)
+    if stuck.any() and every:
         bad = int(stuck.argmax())
         raise BadInput(
             "dl-702",

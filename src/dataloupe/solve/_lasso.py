@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,6 +12,7 @@ from numba.core import config
 from dataloupe._errors import BadInput
 from dataloupe.kernels import Held, Side, Trace, descend, room
 from dataloupe.solve._checks import check_centred
+from dataloupe.solve._given import Selection, excluded, parts_of
 from dataloupe.solve._stats import Centred, SuffStats
 from dataloupe.solve._whitening import check_penalty
 
@@ -19,7 +20,6 @@ NARROW = 1e-5
 """Relative gaps from here on are reached with sweeps in fp32; every certificate is computed in fp64."""
 ROUND_UP = 1.0 + 1e-12
 """So that at penalty_max rounding lets nothing in."""
-Selection = Literal["hold-out", "k-fold", "gcv"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,6 +85,7 @@ def lasso(
     select: Selection = "hold-out",
     path: Path | None = None,
     exclude: Int[np.ndarray, " m"] | None = None,
+    engine: "Engine | None" = None,
 ) -> Lasso:
     """argmin |y - bias - X w|^2 / (2k) + penalty (s |w|_1 + (1 - s) |w|^2 / 2) for every target, the intercept free.
 
@@ -95,8 +96,9 @@ def lasso(
 
     ``folds`` are the statistics of parts that add up to ``stats`` (see :meth:`SuffStats.split`). ``exclude [m]``
     names a column that stays out of each target's fit (-1: none): itself, where targets are training examples.
+    ``engine`` is who solves: coordinate descent on the cores, or :class:`Fista` on a device; the answer is the same.
     Raises ``BadInput`` dl-701 (a penalty not above 0), dl-702 (an example never or always there), dl-772
-    (a constant target), dl-773 (folds that are missing or do not add up), dl-774 (exclude), dl-706.
+    (a constant target), dl-773 (folds that are missing or do not add up), dl-774 (exclude), dl-778 (select), dl-706.
     Source: Ilyas et al. 2022, section 3; Friedman, Hastie, Tibshirani 2010.
 
     >>> masks = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], dtype=bool)
@@ -104,26 +106,26 @@ def lasso(
     >>> lasso(stats, penalty=0.1, path=Path(gap=1e-12)).weights.round(6).tolist()
     [[1.6, -0.6]]
     """
-    path = path or Path()
+    path, walk = path or Path(), _walk if engine is None else engine.walk
     whole = stats.centred() if isinstance(stats, SuffStats) else stats
     check_centred(whole)
-    out = _left_out(whole, exclude)
+    out = excluded(whole, exclude)
     if penalty is not None:
         chosen = np.broadcast_to(np.asarray(penalty, dtype=np.float64), whole.level.shape).copy()
         for one in np.unique(chosen):
             check_penalty(float(one))
-        found = _walk(whole, chosen[:, None], path, out)
+        found = walk(whole, chosen[:, None], path, out)
         return _assembled(whole, found, chosen, np.full(len(chosen), np.nan))
     top = top_penalty(whole, path.share, exclude)
     penalties, rows = path.penalties(top), np.arange(len(top))
     if select == "gcv":
-        found = _walk(whole, penalties, path, out, choose=True)
+        found = walk(whole, penalties, path, out, choose=True)
         total = whole.square / (1.0 - 1.0 / whole.rows) ** 2
         return _assembled(whole, found, penalties[rows, found.best], 1.0 - found.score() / total)
-    added, parts = _checked(stats, folds)
-    start, score, total = _hold_out(added, parts if select == "k-fold" else parts[-1:], penalties, path, out)
+    added, parts = parts_of(stats, folds, select)
+    start, score, total = _hold_out(added, parts, penalties, path, out, walk)
     best = score.argmin(axis=1)
-    found = _walk(whole, penalties[rows, best][:, None], path, out, start=start)
+    found = walk(whole, penalties[rows, best][:, None], path, out, start=start)
     return _assembled(whole, found, penalties[rows, best], 1.0 - score[rows, best] / total)
 
 
@@ -133,6 +135,7 @@ def _hold_out(
     penalties: Float[np.ndarray, "m steps"],
     path: Path,
     out: Int[np.ndarray, " m"],
+    walk: "Walk",
 ) -> tuple[Float[np.ndarray, "m n"], Float[np.ndarray, "m steps"], Float[np.ndarray, " m"]]:
     """Weights to start from, the squared error at every penalty and that of the mean, summed over the parts."""
     if len(parts) > 1:
@@ -141,7 +144,7 @@ def _hold_out(
     for part in parts:
         fit, held = (stats - part).centred(), part.centred()
         check_centred(fit)
-        found = _walk(fit, penalties, path, out, held=held, choose=True)
+        found = walk(fit, penalties, path, out, held=held, choose=True)
         score += found.error
         total += held.square + held.rows * (held.level - fit.level) ** 2
     return found.weights, score, total
@@ -178,29 +181,43 @@ class Walked(NamedTuple):
         return self.error[np.arange(len(self.best)), self.best]
 
 
+@runtime_checkable
+class Walk(Protocol):
+    """Every target down its penalties, to the last, or (``choose``) with the best step's weights kept.
+
+    The best step has the smallest error on the ``held`` rows, or without them the smallest generalised
+    cross-validation score. ``out`` names every target's excluded column (-1: none), ``start`` is where to begin.
+    """
+
+    def __call__(
+        self,
+        fit: Centred,
+        penalties: Float[np.ndarray, "m steps"],
+        path: Path,
+        out: Int[np.ndarray, " m"],
+        *,
+        held: Centred | None = None,
+        choose: bool = False,
+        start: Float[np.ndarray, "m n"] | None = None,
+    ) -> Walked: ...
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Who solves a lasso."""
+
+    @property
+    def walk(self) -> Walk: ...
+
+
 def top_penalty(
     whole: Centred, share: float = 1.0, exclude: Int[np.ndarray, " m"] | None = None
 ) -> Float[np.ndarray, " m"]:
     """The smallest penalty of every target at which all its weights are 0: max |X'y| / (share k)."""
     size = np.abs(whole.right)
-    out = _left_out(whole, exclude)
+    out = excluded(whole, exclude)
     size[out[out >= 0], np.flatnonzero(out >= 0)] = 0.0
     return size.max(axis=0) / (share * whole.rows)
-
-
-def _left_out(whole: Centred, exclude: Int[np.ndarray, " m"] | None) -> Int[np.ndarray, " m"]:
-    """Every target's excluded column, or -1 (dl-774)."""
-    n, m = whole.right.shape
-    if exclude is None:
-        return np.full(m, -1, dtype=np.int64)
-    if exclude.shape != (m,) or exclude.min() < -1 or exclude.max() >= n:
-        raise BadInput(
-            "dl-774",
-            asked=f"one excluded example for each of {m} targets",
-            found=f"{exclude.shape} numbers from {exclude.min()} to {exclude.max()}",
-            do=f"give m numbers from -1 (none) to {n - 1}",
-        )
-    return exclude.astype(np.int64)
 
 
 def _walk(
@@ -248,17 +265,3 @@ def _walk(
     with ThreadPoolExecutor(cores) as pool:
         list(pool.map(work, range(cores)))
     return Walked(weights, best, error, gap, residual, nonzero)
-
-
-def _checked(stats: SuffStats | Centred, folds: list[SuffStats] | None) -> tuple[SuffStats, list[SuffStats]]:
-    """Parts that add up (dl-773)."""
-    whole = isinstance(stats, SuffStats)
-    if not whole or not folds or len(folds) < 2 or sum(part.count for part in folds) != stats.count:
-        found = "none" if not folds else f"{len(folds)} of {sum(part.count for part in folds)} rows together"
-        raise BadInput(
-            "dl-773",
-            asked="a penalty chosen on folds of the rows",
-            found=found,
-            do='give folds=SuffStats.split(...) of the same rows, or select="gcv"',
-        )
-    return stats, folds

@@ -1,12 +1,13 @@
 """Difference of means: the simplest estimate of what an example does."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from dataloupe._errors import BadInput
-from dataloupe.solve._checks import check_fit
+from dataloupe.solve._checks import check_centred
+from dataloupe.solve._stats import Centred, SuffStats
 
 
 class Means(NamedTuple):
@@ -17,32 +18,36 @@ class Means(NamedTuple):
     error: Float[np.ndarray, "m n"]
 
 
-def means(masks: Bool[np.ndarray, "k n"], y: Float[np.ndarray, "k m"]) -> Means:
+def means(stats: SuffStats | Centred, *, threshold: float | Literal["universal"] | None = None) -> Means:
     """weights_ji = mean of y_j over the subsets with i, minus the mean over those without.
 
     error_ji = sd(y_j) / sqrt(k a_i (1 - a_i)), with a_i the share of subsets that hold i. The bias makes the
     mean prediction the mean output. For independent masks this is what least squares tends to.
 
-    Raises ``BadInput`` dl-700, dl-705, dl-702 (an example that is in every subset, or in none).
-    Source: Feldman and Zhang 2020; Ilyas et al. 2022, lemma 1.
+    A ``threshold`` t moves every weight t standard errors towards 0 and no further, so that what noise alone
+    gives is 0; ``universal`` is t = sqrt(2 ln n), which the largest of n pure noises hardly passes. Where the
+    columns are orthogonal that is the lasso.
+
+    Raises ``BadInput`` dl-700, dl-702 (an example that is in every subset, or in none), dl-772 (a constant
+    target), dl-777 (a threshold below 0).
+    Sources: Feldman and Zhang 2020; Ilyas et al. 2022, lemma 1; Donoho and Johnstone 1994.
 
     >>> masks = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], dtype=bool)
-    >>> means(masks, masks @ np.array([[2.0], [-1.0]])).weights.tolist()
+    >>> means(SuffStats.of(masks, masks @ np.array([[2.0], [-1.0]]))).weights.tolist()
     [[2.0, -1.0]]
     """
-    check_fit(masks, y)
-    k = len(masks)
-    inside = masks.sum(axis=0)
-    if ((inside == 0) | (inside == k)).any():
-        bad = int(((inside == 0) | (inside == k)).argmax())
+    whole = stats.centred() if isinstance(stats, SuffStats) else stats
+    bar = np.sqrt(2.0 * np.log(len(whole.mean))) if threshold == "universal" else threshold
+    if not (bar is None or (isinstance(bar, float | int) and 0.0 <= bar < np.inf)):
         raise BadInput(
-            "dl-702",
-            asked="the mean output with and without every example",
-            found=f"example {bad} in {inside[bad]} of {k} subsets",
-            do="give more subsets, or use the ridge estimator",
+            "dl-777",
+            asked=f"a threshold of {threshold!r} standard errors",
+            found="no number from 0",
+            do='give a number of standard errors, "universal", or None for no threshold',
         )
-    y = y.astype(np.float64)
-    mean = y.mean(axis=0)
-    weights = (masks.T.astype(np.float64) @ (y - mean)).T * (k / (inside * (k - inside)))
-    error = y.std(axis=0, ddof=1)[:, None] * np.sqrt(k / (inside * (k - inside)))
-    return Means(weights, mean - weights @ (inside / k), error)
+    check_centred(whole)
+    weights = (whole.right / whole.gram.diagonal[:, None]).T
+    error = np.sqrt(whole.square / (whole.rows - 1))[:, None] / np.sqrt(whole.gram.diagonal)
+    if bar is not None:
+        weights = weights - np.clip(weights, -bar * error, bar * error)
+    return Means(weights, whole.level - weights @ whole.mean, error)

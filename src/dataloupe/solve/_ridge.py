@@ -19,7 +19,8 @@ PENALTIES = tuple(float(p) for p in np.geomspace(1e-2, 1e3, 21))
 class Ridge:
     """f_j(w) = bias_j + weights_j . w, the certificate, and the posterior of the weights.
 
-    ``penalty [m]`` is absolute; ``sigma2 [m]`` the noise of one row; ``explained [m]`` the leave-one-out R2;
+    ``penalty [m]`` is absolute; ``sigma2 [m]`` the noise of one row; ``explained [m]`` the R2 by which the
+    penalty was chosen (leave-one-out, or as :func:`ridge_path` says; NaN where it was given);
     ``residual [m]`` the relative residual of the normal equations. With X = U sqrt(eigenvalues) basis':
 
         var(weights_j . u) = sigma2_j u' (X'X + penalty_j I)^-1 u
