@@ -81,7 +81,7 @@ def leaks(
     may be in relative units. Costs m^2 n, with the scores in memory once.
 
     Raises ``BadInput`` dl-750 (k, ridge, a word for ``by``), dl-751 (a profile of one target), dl-752 (no weight is
-    above nothing), dl-753 (``own`` does not fit).
+    above nothing), dl-753 and dl-108 to dl-111 (``own`` does not fit).
 
     >>> from dataloupe.core import DenseAttribution, Info
     >>> rng = np.random.default_rng(0)

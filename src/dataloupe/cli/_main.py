@@ -14,6 +14,8 @@ from dataloupe.cli._base import Out, Verb
 from dataloupe.cli._demo import Demo
 from dataloupe.cli._doctor import Doctor
 from dataloupe.cli._judge import Judge
+from dataloupe.cli._leaks import Leaks
+from dataloupe.cli._mislabels import Mislabels
 from dataloupe.cli._plan import Plan
 from dataloupe.cli._report import Report
 from dataloupe.cli._show import Show
@@ -26,6 +28,8 @@ Verbs = (
     | Annotated[Attribute, tyro.conf.subcommand("attribute")]
     | Annotated[Judge, tyro.conf.subcommand("judge")]
     | Annotated[WhatIf, tyro.conf.subcommand("what-if")]
+    | Annotated[Leaks, tyro.conf.subcommand("leaks")]
+    | Annotated[Mislabels, tyro.conf.subcommand("mislabels")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Plan, tyro.conf.subcommand("plan")]
