@@ -18,8 +18,8 @@ WAYS: dict[str, str] = {
     "row": "the weight in robust standard deviations of its target's weights",
     "weight": "the weight as it is",
 }
-FEW = 30
-"""With fewer targets a profile says little."""
+FEW = 100
+"""With fewer targets a profile tells a copy from a lookalike badly."""
 BLOCK = 4096
 
 
@@ -231,15 +231,14 @@ def _errors(attribution: Attribution, targets: Array, rows: Array) -> Float[np.n
     """The standard error of each pair's weight, where the attribution knows one."""
     if not len(rows):
         return None
+    found = np.empty(len(rows))
     try:
-        return np.array(
-            [
-                float(attribution.error([[int(i)]], targets=[int(j)])[0, 0])
-                for j, i in zip(targets, rows, strict=True)
-            ]
-        )
+        for j in np.unique(targets).tolist():
+            mine = np.flatnonzero(targets == j)
+            found[mine] = attribution.error([[int(i)] for i in rows[mine]], targets=[j])[:, 0]
     except CapabilityError:
         return None
+    return found
 
 
 def _notes(attribution: Attribution, by: str) -> tuple[str, ...]:
@@ -247,7 +246,8 @@ def _notes(attribution: Attribution, by: str) -> tuple[str, ...]:
     notes = []
     if by == "profile" and attribution.m < FEW:
         notes.append(
-            f"a profile over {attribution.m} targets is short: chance pairs may score high; give {FEW} or more"
+            f"a profile over {attribution.m} targets is short, so that lookalikes may score as high as copies; "
+            f"{FEW} or more tell them apart better"
         )
     if by == "weight":
         notes.append("raw weights compare targets of different sensitivity: easy targets hide their leaks")

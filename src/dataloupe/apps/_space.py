@@ -171,7 +171,7 @@ class Principal:
 
 
 def principal(attribution: Attribution, components: int = 5, seed: int = 0) -> Principal:
-    """The directions along which the score rows of the targets differ most: a centred, randomised SVD
+    """The directions along which the score rows of the targets differ most, by a centred, randomised SVD:
 
         S - 1 mean(S)' = U diag(d) V',   directions V', coordinates U diag(d), explained d_c^2 / |S - 1 mean(S)'|^2
 

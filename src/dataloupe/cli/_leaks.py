@@ -1,9 +1,9 @@
 """``leaks``: which training examples are nearly a target, or each other."""
 
 import dataclasses
+import math
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import tyro
 from rich.markup import escape
 from rich.table import Table
@@ -96,6 +96,7 @@ def same_label(question: Question, example: int, row: int) -> bool:
 
 def with_error(value: float, error: float | None) -> str:
     """A number, and its standard error where there is one."""
-    if error is None or not np.isfinite(error):
+    if error is None or not error > 0:
         return f"{value:+.3g}"
-    return f"{value:+.3g} ± {error:.1g}"
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:+.{decimals}f} ± {error:.{decimals}f}"
