@@ -59,7 +59,7 @@ def mislabels(
     subsets: Subsets | None = None,
     attribution: Attribution | None = None,
 ) -> Mislabels:
-    """The training rows in order of how likely their label is wrong. PLACEHOLDER
+    """The training rows in order of how likely their label is wrong.
 
         mean          score_i = -mean of f_i over the subsets
         held-out      score_i = -mean of f_i over the subsets without i
