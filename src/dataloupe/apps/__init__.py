@@ -1,17 +1,30 @@
 """Applications: from attributions to decisions that retraining can test."""
 
+from dataloupe.apps._direction import DirectionRemoval as DirectionRemoval
+from dataloupe.apps._direction import GroupEffect as GroupEffect
+from dataloupe.apps._direction import removal_of_direction as removal_of_direction
 from dataloupe.apps._groups import GroupInfluences as GroupInfluences
 from dataloupe.apps._groups import group_influences as group_influences
 from dataloupe.apps._groups import group_subsets as group_subsets
 from dataloupe.apps._groups import pool_targets as pool_targets
+from dataloupe.apps._leaks import Leaks as Leaks
+from dataloupe.apps._leaks import leaks as leaks
 from dataloupe.apps._linearity import LinearResidual as LinearResidual
 from dataloupe.apps._linearity import correlated_subsets as correlated_subsets
 from dataloupe.apps._linearity import linear_residual as linear_residual
+from dataloupe.apps._mislabels import Mislabels as Mislabels
+from dataloupe.apps._mislabels import mislabels as mislabels
 from dataloupe.apps._sample_size import Spread as Spread
 from dataloupe.apps._sample_size import detectable as detectable
 from dataloupe.apps._sample_size import detection_power as detection_power
 from dataloupe.apps._sample_size import models_needed as models_needed
 from dataloupe.apps._sample_size import sigma_of as sigma_of
+from dataloupe.apps._space import Clusters as Clusters
+from dataloupe.apps._space import Neighbours as Neighbours
+from dataloupe.apps._space import Principal as Principal
+from dataloupe.apps._space import clusters as clusters
+from dataloupe.apps._space import neighbours as neighbours
+from dataloupe.apps._space import principal as principal
 from dataloupe.apps._support import check_support as check_support
 from dataloupe.apps._support import support as support
 from dataloupe.apps._support_found import Support as Support

@@ -16,6 +16,8 @@ from dataloupe.cli._doctor import Doctor
 from dataloupe.cli._export import Export
 from dataloupe.cli._groups import Groups
 from dataloupe.cli._judge import Judge
+from dataloupe.cli._leaks import Leaks
+from dataloupe.cli._mislabels import Mislabels
 from dataloupe.cli._plan import Plan
 from dataloupe.cli._report import Report
 from dataloupe.cli._show import Show
@@ -31,6 +33,8 @@ Verbs = (
     | Annotated[WhatIf, tyro.conf.subcommand("what-if")]
     | Annotated[Support, tyro.conf.subcommand("support")]
     | Annotated[Groups, tyro.conf.subcommand("groups")]
+    | Annotated[Leaks, tyro.conf.subcommand("leaks")]
+    | Annotated[Mislabels, tyro.conf.subcommand("mislabels")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Export, tyro.conf.subcommand("export")]

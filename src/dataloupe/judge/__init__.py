@@ -10,5 +10,6 @@ from dataloupe.judge._lds import LDS as LDS
 from dataloupe.judge._lds import Control as Control
 from dataloupe.judge._lds import lds as lds
 from dataloupe.judge._removal import RemovalTest as RemovalTest
+from dataloupe.judge._removal import crossed_mean as crossed_mean
 from dataloupe.judge._removal import removal as removal
 from dataloupe.judge._spearman import spearman as spearman
