@@ -52,8 +52,8 @@ RESULTS = {
     "GroupInfluences",
     "LinearResidual",
     "Spread",
-RESULTS = {"Info", "TorchModel", "LDS", "Calibration", "RemovalTest", "WhatIf"} | {
     *("Leaks", "Mislabels", "Neighbours", "Clusters", "Principal", "DirectionRemoval"),
+    "Fidelity",
 }
 """What functions give and nobody makes by hand."""
 

@@ -63,9 +63,11 @@ from dataloupe.core import Subsets as Subsets
 from dataloupe.core import TorchModel as TorchModel
 from dataloupe.judge import LDS as LDS
 from dataloupe.judge import Calibration as Calibration
+from dataloupe.judge import Fidelity as Fidelity
 from dataloupe.judge import RemovalTest as RemovalTest
 from dataloupe.judge import calibration as calibration
 from dataloupe.judge import ceiling as ceiling
+from dataloupe.judge import fidelity as fidelity
 from dataloupe.judge import lds as lds
 from dataloupe.judge import removal as removal
 from dataloupe.lab import Lab as Lab
