@@ -83,17 +83,27 @@ class _Choice(NamedTuple):
     noise: Float[np.ndarray, " m"]
 
 
+class _Fit(NamedTuple):
+    """A candidate: c and slopes, the design and the penalties that go with them."""
+
+    similarity: float
+    slope: Float[np.ndarray, " m"]
+    design: _Design
+    choice: _Choice
+
+
 class _Slopes(NamedTuple):
-    """The multiple of each target's prior, and the leave-one-out R2 of it alone."""
+    """The multiple of each target's prior, the parameters that it spends, and its leave-one-out R2."""
 
     slope: Float[np.ndarray, " m"]
+    spent: Float[np.ndarray, " m"]
     explained: Float[np.ndarray, " m"]
 
 
 def prior_ridge(
     masks: Bool[np.ndarray, "k n"],
     y: Float[np.ndarray, "k m"],
-    prior: Float[np.ndarray, "m n"],
+    prior: Float[np.ndarray, "m2 n2"],
     penalties: Sequence[float] = PENALTIES,
     similarities: Sequence[float] = SIMILARITIES,
 ) -> PriorRidge:
@@ -101,12 +111,13 @@ def prior_ridge(
 
         weights_j = slope_j prior_j + argmin_d |r_j - X d|^2 + penalty_j d' K^-1 d,    r_j = y_j - slope_j X prior_j
 
-    with X the centred masks and C_il the cosine of columns i and l of ``prior`` (over the targets): examples that
-    the prior scores alike are taken to err alike. A row of the prior may have any scale: slope_j is the regression
-    of y_j on X prior_j, pulled toward the slope of all targets as far as their differences are noise. ``penalties``
-    are relative to the mean non-zero eigenvalue; each target takes the one of the smallest generalised
-    cross-validation error, and c, shared by all targets, is the one of the smallest error in total. The R2 are by
-    exact leave-one-out, given slopes and c.
+    with X the centred masks and C_il the cosine of columns i and l of ``prior`` (over the targets, each counting
+    alike): examples that the prior scores alike are taken to err alike. Scale and sign of each row of the prior
+    are free: slope_j comes from the correlation of y_j and X prior_j, pulled toward the mean correlation of all
+    targets as far as their differences are noise. ``penalties`` are relative to the mean non-zero eigenvalue; each
+    target takes the one of the smallest generalised cross-validation error. What has the smallest error in total
+    is kept: one c of ``similarities`` for all targets, or ridge without a prior (slopes and c are then 0). The R2
+    are by exact leave-one-out, given slopes and c.
 
     Work: per c, k n min(k, n) + min(k, n)^3 and (k + n) min(k, n) m once chosen. Raises ``BadInput`` dl-700,
     dl-701, dl-705, dl-713 (a prior of another shape, or NaN in it), dl-714 (similarities outside [0, 1)).
@@ -129,26 +140,28 @@ def prior_ridge(
     residual = centred - slopes.slope * predicted
 
     profiles = _unit(_unit(prior.astype(np.float64)).T)
-    alone = _decompose(masks, mean, gram, profiles, 0.0)
-    found = [
-        (float(c), alone if c == 0 else _decompose(masks, mean, gram, profiles, c)) for c in similarities
-    ]
-    choices = [_choose(design, residual, penalties) for _, design in found]
-    best = int(np.argmin([relative(choice.error, total).sum() for choice in choices]))
-    (similarity, design), penalty = found[best], choices[best].penalty
+    plain = _decompose(masks, mean, gram, profiles, 0.0)
+    alone = _choose(plain, centred, penalties, predicted, 0.0 * slopes.spent)
+    fits = [_Fit(0.0, 0.0 * slopes.slope, plain, alone)]
+    for c in similarities:
+        design = plain if c == 0.0 else _decompose(masks, mean, gram, profiles, c)
+        choice = _choose(design, residual, penalties, predicted, slopes.spent)
+        fits.append(_Fit(float(c), slopes.slope, design, choice))
+    similarity, slope, design, choice = min(fits, key=lambda fit: relative(fit.choice.error, total).sum())
 
-    gain = np.sqrt(design.s)[:, None] / (design.s[:, None] + penalty)
-    weights = slopes.slope[:, None] * prior + (design.directions @ (gain * (design.u.T @ residual))).T
+    residual = centred - slope * predicted
+    gain = np.sqrt(design.s)[:, None] / (design.s[:, None] + choice.penalty)
+    weights = slope[:, None] * prior + (design.directions @ (gain * (design.u.T @ residual))).T
     return PriorRidge(
         weights=weights,
         bias=centre - weights @ mean,
-        slope=slopes.slope,
+        slope=slope,
         similarity=similarity,
-        penalty=penalty,
-        sigma2=choices[best].noise,
-        explained=_explained(design, residual, penalty, total),
+        penalty=choice.penalty,
+        sigma2=choice.noise,
+        explained=_explained(design, residual, choice.penalty, total),
         explained_prior=slopes.explained,
-        explained_alone=_explained(alone, centred, _choose(alone, centred, penalties).penalty, total),
+        explained_alone=_explained(plain, centred, alone.penalty, total),
         profiles=profiles,
         directions=design.directions,
         eigenvalues=design.s,
@@ -156,18 +169,19 @@ def prior_ridge(
 
 
 def _slopes(predicted: Float[np.ndarray, "k m"], centred: Float[np.ndarray, "k m"]) -> _Slopes:
-    """Each target's slope of y on the prediction, shrunk toward the slope of all, and its leave-one-out R2."""
-    k = len(centred)
-    weight, cross = (predicted**2).sum(axis=0), (predicted * centred).sum(axis=0)
-    pooled = float(relative(cross.sum(), weight.sum()))
-    own = np.where(weight > 0, relative(cross, weight), pooled)
-    variance = relative(((centred - own * predicted) ** 2).sum(axis=0) / max(k - 2, 1), weight)
-    differ = (own - pooled) ** 2 - variance
-    between = max(0.0, float(relative((weight * differ).sum(), weight.sum())))
-    slope = pooled + relative(np.full_like(own, between), between + variance) * (own - pooled)
-    errors = (centred - slope * predicted) / (1.0 - 1.0 / k - relative(predicted**2, weight))
-    total = (centred**2).sum(axis=0)
-    return _Slopes(slope, np.where(total > 0, 1.0 - relative((errors**2).sum(axis=0), total), 0.0))
+    """Each target's correlation of y with the prediction, shrunk toward the mean of all, as a slope."""
+    k, m = centred.shape
+    weight, total = (predicted**2).sum(axis=0), (centred**2).sum(axis=0)
+    length = np.sqrt(weight * total)
+    there = length > 0
+    own = relative((predicted * centred).sum(axis=0), length)
+    pooled, noise = own[there].mean() if there.any() else 0.0, (1.0 - own**2) / max(k - 2, 1)
+    between = max(0.0, float(((own - pooled) ** 2 - noise)[there].mean())) if there.any() else 0.0
+    trust = relative(np.full(m, between), between + noise)
+    slope = relative((pooled + trust * (own - pooled)) * np.sqrt(total) * there, np.sqrt(weight))
+    errors = (centred - slope * predicted) / (1.0 - 1.0 / k - predicted**2 / np.where(there, weight, 1.0))
+    explained = np.where(total > 0, 1.0 - relative((errors**2).sum(axis=0), total), 0.0)
+    return _Slopes(slope, trust + (1.0 - trust) / m, explained)
 
 
 def _decompose(
@@ -196,17 +210,33 @@ def _spectrum(gram: Float[np.ndarray, "d d"]) -> tuple[Float[np.ndarray, " r"], 
     return s[real][::-1], vectors[:, real][:, ::-1]
 
 
-def _choose(design: _Design, y: Float[np.ndarray, "k m"], penalties: Sequence[float]) -> _Choice:
-    """Every target's penalty of the smallest |e|^2 / (tr I - H)^2."""
-    rotated = (design.u.T @ y) ** 2
-    outside = np.maximum((y**2).sum(axis=0) - rotated.sum(axis=0), 0.0)
+def _choose(
+    design: _Design,
+    y: Float[np.ndarray, "k m"],
+    penalties: Sequence[float],
+    predicted: Float[np.ndarray, "k m"],
+    spent: Float[np.ndarray, " m"],
+) -> _Choice:
+    """Every target's penalty of the smallest |e|^2 / tr(I - S)^2, where S also counts what the slope spent."""
     grid = np.asarray(penalties, dtype=np.float64) * design.s.mean()
     kept = grid[:, None] / (design.s + grid[:, None])
-    rest = len(y) - 1 - len(design.s)
-    errors = (kept**2 @ rotated + outside) / (rest + kept.sum(axis=1))[:, None] ** 2
-    noise = (kept @ rotated + outside) / (len(y) - 1)
+    inside, outside = _energies(design, y)
+    inside_prior, outside_prior = _energies(design, predicted)
+    whole = inside_prior.sum(axis=0) + outside_prior
+    lost = spent * (kept @ inside_prior + outside_prior) / np.where(whole > 0, whole, 1.0)
+    free = len(y) - 1 - len(design.s) + kept.sum(axis=1)[:, None] - lost
+    errors = (kept**2 @ inside + outside) / free**2
+    noise = (kept @ inside + outside) / (len(y) - 1)
     best, targets = errors.argmin(axis=0), np.arange(y.shape[1])
     return _Choice(grid[best], errors[best, targets], noise[best, targets])
+
+
+def _energies(
+    design: _Design, y: Float[np.ndarray, "k m"]
+) -> tuple[Float[np.ndarray, "r m"], Float[np.ndarray, " m"]]:
+    """|y|^2 by direction of the design, and what lies outside of all."""
+    inside = (design.u.T @ y) ** 2
+    return inside, np.maximum((y**2).sum(axis=0) - inside.sum(axis=0), 0.0)
 
 
 def _explained(
@@ -226,7 +256,7 @@ def _explained(
 def _unit(rows: Float[np.ndarray, "a b"]) -> Float[np.ndarray, "a b"]:
     """Rows of length 1 (zeros stay zeros)."""
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return relative(rows, np.broadcast_to(length, rows.shape))
+    return rows / np.where(length > 0, length, 1.0)
 
 
 def _check(
