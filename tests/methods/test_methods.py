@@ -11,6 +11,7 @@ from dataloupe import outputs
 from dataloupe._errors import BadInput, CapabilityError, TrainingError
 from dataloupe.core import Examples, Features, MemoryLab, Outcomes, Question, Subsets, TorchModel
 from dataloupe.methods import TRAK, Datamodel, FeatureSimilarity, GradientSimilarity, RandomScores
+from dataloupe.methods._models import sketch_of
 from dataloupe.testing import RidgeLearner
 
 N, D, M = 40, 3, 6
@@ -312,3 +313,31 @@ def test_a_learner_that_shows_no_models_is_refused_by_gradient_methods():
         with pytest.raises(CapabilityError, match="dl-205"):
             method.attribute(question(RidgeLearner()), MemoryLab())
     assert isinstance(question().learner.models()[0], TorchModel)
+
+
+class Classified(Solved):
+    """The oracle that shows one model, of classes."""
+
+    def models(self):
+        return [self.train(classes().train, torch.ones(N), seed=0)]
+
+    def subsets(self, n):
+        return Subsets.full(n, 1)
+
+
+def test_the_curvature_weighs_the_rows_of_the_gram():
+    asked = dataclasses.replace(classes(), learner=Classified(penalty=1.0, classes=3))
+    lab = MemoryLab()
+    x, slope, phi = (
+        a.astype(np.float64) for a in lab.features(asked, Subsets(n=N, count=1), 0, sketch_of(64, 0, 0))
+    )
+    gram = x.T @ (x * (slope * (1 - slope))[:, None])
+    ridge = 0.1 * np.trace(gram) / len(gram)
+    expected = phi @ np.linalg.solve(gram + ridge * np.eye(len(gram)), x.T) * slope
+    found = TRAK(models=1, dim=64, ridge=0.1, curved=True).attribute(asked, lab)
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def test_an_output_without_the_curvature_is_refused():
+    with pytest.raises(BadInput, match="dl-715"):
+        TRAK(models=1, curved=True).attribute(question(), MemoryLab())

@@ -83,6 +83,10 @@ class Datamodel(AbstractAttributor):
             )
         if self.prior is not None:
             check_prior(self.prior, self.estimator)
+            needed = self.prior.requires if isinstance(self.prior, AbstractAttributor) else frozenset()
+            object.__setattr__(
+                self, "requires", type(self).requires | needed
+            )  # the method's, and its prior's
 
     def __identity__(self) -> dict[str, Any]:
         """The settings; without a prior, the same as ever."""
