@@ -53,10 +53,10 @@ def test_it_is_the_solver_on_the_outcomes(lab):
 
 
 def test_a_prior_helps_where_models_are_few(lab):
-    asked = question(noise=3.0)
+    asked = question(noise=1.0)
     few = Subsets(n=N, count=25, seed=4)
     prior = Datamodel(Subsets(n=N, count=300, seed=5)).attribute(asked, lab)
-    fresh = lab.outcomes(asked, Subsets(n=N, count=80, seed=1), repeats=4)
+    fresh = lab.outcomes(question(), Subsets(n=N, count=60, seed=1))
     alone = lds(Datamodel(few).attribute(asked, lab), fresh).value
     both = lds(Datamodel(few, prior=prior).attribute(asked, lab), fresh).value
     assert both > alone + 0.1
