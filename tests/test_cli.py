@@ -117,10 +117,8 @@ def test_attribute(run: Run, asked: str, lab: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(ours.scores, theirs.scores, rtol=1e-3, atol=1e-4 * np.abs(theirs.scores).max())
 
 
-def test_attribute_with_a_prior(run: Run, asked: str, lab: Path) -> None:
-    ours = (
-        "attribute",
-        asked,
+def test_attribute_with_a_prior(run: Run, asked: str, tmp_path: Path) -> None:
+    words = (
         "--with",
         "datamodel",
         "--subsets",
@@ -131,9 +129,10 @@ def test_attribute_with_a_prior(run: Run, asked: str, lab: Path) -> None:
         3,
         "--dim",
         256,
+        "--curved",
     )
-    code, out, _ = run(*ours, "--curved", "--lab", lab, "--json")
-    facts, question, made = json.loads(out), load_question(asked), Lab(lab, progress=False)
+    code, out, _ = run("attribute", asked, *words, "--lab", tmp_path, "--json")
+    facts, question, made = json.loads(out), load_question(asked), Lab(tmp_path, progress=False)
     method = Datamodel(Subsets(n=60, count=80), prior=TRAK(models=3, dim=256, curved=True))
     assert (code, facts["method"], facts["units"]) == (0, "Datamodel (toward TRAK)", "output")
     assert facts["settings"] == method.settings()
