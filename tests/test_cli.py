@@ -118,6 +118,28 @@ def test_attribute(run: Run, asked: str, lab: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(ours.scores, theirs.scores, rtol=1e-3, atol=1e-4 * np.abs(theirs.scores).max())
 
 
+def test_attribute_with_a_prior(run: Run, asked: str, tmp_path: Path) -> None:
+    words = (
+        "--with",
+        "datamodel",
+        "--subsets",
+        80,
+        "--prior",
+        "trak",
+        "--models",
+        3,
+        "--dim",
+        256,
+        "--curved",
+    )
+    code, out, _ = run("attribute", asked, *words, "--lab", tmp_path, "--json")
+    facts, question, made = json.loads(out), load_question(asked), Lab(tmp_path, progress=False)
+    method = Datamodel(Subsets(n=60, count=80), prior=TRAK(models=3, dim=256, curved=True))
+    assert (code, facts["method"], facts["units"]) == (0, "Datamodel (toward TRAK)", "output")
+    assert facts["settings"] == method.settings()
+    assert facts["certificate"] == method.attribute(question, made).info.certificate
+
+
 def test_judge_is_lds(run: Run, asked: str, lab: Path) -> None:
     code, out, _ = run("judge", asked, "--lab", lab, "--subsets", 12, "--repeats", 2, "--json")
     judged = json.loads(out)["judged"]
@@ -452,6 +474,9 @@ def test_a_bad_question(
     [
         (("attribute", "ASKED", "--with", "trak", "--estimator", "lasso", "--lab", "LAB"), "dl-983", "leave --estimator out"),
         (("attribute", "ASKED", "--with", "random", "--models", 3, "--lab", "LAB"), "dl-983", "random takes --seed"),
+        (("attribute", "ASKED", "--with", "datamodel", "--models", 3, "--lab", "LAB"), "dl-983", "--prior"),
+        (("attribute", "ASKED", "--with", "datamodel", "--prior", "random", "--dim", 3, "--lab", "LAB"), "dl-983", "random takes --seed"),
+        (("attribute", "ASKED", "--with", "datamodel", "--prior", "trak", "--estimator", "lasso", "--lab", "EMPTY"), "dl-714", "use ridge"),
         (("judge", "ASKED", "--lab", "EMPTY"), "dl-984", "dataloupe attribute"),
         (("show", "EMPTY"), "dl-984", "found  none"),
         (("show", "LAB", "--only", "lasso"), "dl-984", "TRAK"),

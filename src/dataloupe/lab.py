@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from dataloupe._errors import BadInput, CapabilityError, StoreError
+from dataloupe._errors import BadInput, StoreError
 from dataloupe._identity import NUMERICS, canonical, differences, identity
 from dataloupe._typing import Array, Facts
 from dataloupe.core import (
@@ -21,14 +21,26 @@ from dataloupe.core import (
     ModelSource,
     Outcomes,
     Question,
+    Removal,
     Runner,
     Sketch,
-    State,
     SteppedLearner,
     Subsets,
+    must_show_state,
     must_train,
 )
-from dataloupe.engine import Backend, Unit, Work, choose, embeddings, environment, features, run_unit, threads
+from dataloupe.engine import (
+    Backend,
+    Unit,
+    Work,
+    choose,
+    embeddings,
+    environment,
+    features,
+    rebuilt,
+    run_unit,
+    threads,
+)
 from dataloupe.run import Processes, Progress, Serial, why_not_sendable
 from dataloupe.store import open_store
 
@@ -92,13 +104,13 @@ class Lab:
         learner only holds finished models, ``BadInput`` dl-227 if the subsets are of other data,
         dl-230 if models are to be kept of several seeds per subset.
         """
-        job, learner = self._measured(question, subsets, repeats), must_train(question.learner)
+        job = self._measured(question, subsets, repeats)
         values = np.empty((subsets.count * repeats, question.m), dtype=np.float32)
         status = np.empty(subsets.count * repeats, dtype=np.uint8)
         for start, stop, arrays in self._units(job, keep=self._keep):
             values[start:stop], status[start:stop] = arrays["values"], arrays["status"]
         shape = (subsets.count, repeats)
-        return Outcomes(subsets, values.reshape(*shape, -1), status.reshape(shape), learner.removal)
+        return Outcomes(subsets, values.reshape(*shape, -1), status.reshape(shape), *job.source)
 
     def blocks(self, question: Question, subsets: Subsets, *, repeats: int = 1) -> Iterator[Outcomes]:
         """The same outcomes block by block in order, never all in memory; raises as :meth:`outcomes` does."""
@@ -106,7 +118,6 @@ class Lab:
 
     def _in_blocks(self, job: "_Job") -> Iterator[Outcomes]:
         """Units cut at whole subsets."""
-        removal = must_train(job.question.learner).removal
         values, status, first = np.empty((0, job.question.m), np.float32), np.empty(0, np.uint8), 0
         for _, _, unit in self._units(job, keep=self._keep):
             values, status = np.concatenate([values, unit["values"]]), np.append(status, unit["status"])
@@ -114,9 +125,8 @@ class Lab:
             if count:
                 subsets, cut = job.subsets.part(slice(first, first + count)), count * job.repeats
                 shape = (count, job.repeats)
-                yield Outcomes(
-                    subsets, values[:cut].reshape(*shape, -1), status[:cut].reshape(shape), removal
-                )
+                there = values[:cut].reshape(*shape, -1), status[:cut].reshape(shape)
+                yield Outcomes(subsets, *there, *job.source)
                 values, status, first = values[cut:], status[cut:], first + count
 
     def models(self, question: Question, subsets: Subsets) -> Sequence[Model]:
@@ -127,10 +137,10 @@ class Lab:
         learner = question.learner
         if isinstance(learner, ModelSource):
             return learner.models()[: subsets.count]
-        stepped = _must_show_state(learner)
+        stepped = must_show_state(learner)
         found: list[Model] = []
         for start, stop, arrays in self._units(self._job("models", question, subsets, 1), keep=True):
-            found.extend(_rebuilt(stepped, arrays, i) for i in range(stop - start))
+            found.extend(rebuilt(stepped, arrays, i) for i in range(stop - start))
         return found
 
     def features(self, question: Question, subsets: Subsets, k: int, sketch: Sketch) -> Features:
@@ -182,7 +192,7 @@ class Lab:
         """The trainings behind outcomes, if they can be done."""
         must_train(question.learner)
         if self._keep:
-            _must_show_state(question.learner)
+            must_show_state(question.learner)
         if self._keep and repeats > 1:
             raise BadInput(
                 "dl-230",
@@ -368,25 +378,10 @@ class _Job(NamedTuple):
     subsets: Subsets
     repeats: int
 
-
-def _must_show_state(learner: Any) -> SteppedLearner:
-    """The learner, if its models can be kept (dl-221)."""
-    if isinstance(learner, SteppedLearner):
-        return learner
-    raise CapabilityError(
-        "dl-221",
-        asked="models that can be kept",
-        found=f"{type(learner).__name__}, which shows no state",
-        do="use dataloupe.SGD or dataloupe.Checkpoints, or a method that only retrains (Datamodel)",
-    )
-
-
-def _rebuilt(learner: SteppedLearner, arrays: dict[str, Array], i: int) -> Model:
-    blank = learner.init(seed=0)
-    tensors = {k: torch.from_numpy(np.array(array[i])) for k, array in arrays.items() if k != "status"}
-    params = {name: tensors[name] for name in blank.params}
-    buffers = {name: tensors[name] for name in blank.buffers}
-    return learner.model(State(params, buffers, {}, blank.step, blank.seed))
+    @property
+    def source(self) -> tuple[Removal, Facts]:
+        """What outcomes say of where they come from."""
+        return must_train(self.question.learner).removal, {"question": self.question.identity}
 
 
 def _unit_name(start: int, stop: int) -> str:

@@ -10,9 +10,19 @@ class TestRidgeDatamodel(AttributorContract):
         return Datamodel(Subsets(n=60, count=300))
 
 
+class TestDatamodelTowardTRAK(AttributorContract):
+    def attributor(self):
+        return Datamodel(Subsets(n=60, count=300), prior=TRAK(models=3, ridge=0.01))
+
+
 class TestLassoDatamodel(AttributorContract):
     def attributor(self):
         return Datamodel(Subsets(n=60, count=300), estimator="lasso")
+
+
+class TestOLSDatamodel(AttributorContract):
+    def attributor(self):
+        return Datamodel(Subsets(n=60, count=300), estimator="ols")
 
 
 class TestMeansDatamodel(AttributorContract):

@@ -11,6 +11,7 @@ from dataloupe import outputs
 from dataloupe._errors import BadInput, CapabilityError, TrainingError
 from dataloupe.core import Examples, Features, MemoryLab, Outcomes, Question, Subsets, TorchModel
 from dataloupe.methods import TRAK, Datamodel, FeatureSimilarity, GradientSimilarity, RandomScores
+from dataloupe.methods._models import sketch_of
 from dataloupe.testing import RidgeLearner
 
 N, D, M = 40, 3, 6
@@ -63,7 +64,7 @@ def influence():
 
 METHODS = [
     Datamodel(Subsets(n=N, count=30)),
-    Datamodel(Subsets(n=N, count=30), estimator="lasso"),
+    Datamodel(Subsets(n=N, count=30), estimator="lasso", select="gcv"),
     Datamodel(Subsets(n=N, count=30), estimator="means", repeats=2),
     TRAK(models=2, dim=2),
     RandomScores(),
@@ -235,20 +236,31 @@ def test_random_scores_are_standard_normal_and_keyed():
 # --- datamodels ---
 
 
-@pytest.mark.parametrize("estimator", ["ridge", "lasso", "means"])
-def test_a_datamodel_predicts_new_subsets_in_units_of_the_output(estimator):
+@pytest.mark.parametrize(
+    ("estimator", "select", "least"),
+    [
+        ("ridge", "hold-out", 0.8),
+        ("lasso", "hold-out", 0.75),
+        ("lasso", "k-fold", 0.75),
+        ("lasso", "gcv", 0.75),
+        ("ols", "hold-out", 0.75),
+        ("means", "hold-out", 0.5),
+    ],
+)
+def test_a_datamodel_predicts_new_subsets_in_units_of_the_output(estimator, select, least):
     asked = question(Solved(penalty=5.0))
     lab = MemoryLab()
-    found = Datamodel(Subsets(n=N, count=300), estimator=estimator).attribute(asked, lab)
+    found = Datamodel(Subsets(n=N, count=300), estimator=estimator, select=select).attribute(asked, lab)
     fresh = lab.outcomes(asked, Subsets(n=N, count=60, seed=9))
     predicted, measured = found.predict(fresh.subsets), fresh.mean()
     r2 = 1 - ((measured - predicted) ** 2).sum(0) / ((measured - measured.mean(0)) ** 2).sum(0)
-    assert r2.mean() > {"ridge": 0.8, "lasso": 0.75, "means": 0.5}[estimator]
+    assert r2.mean() > least
     assert found.info.fraction == 0.5 and found.info.certificate["subsets"] == 300
     assert found.info.cost["trainings"] == 300
 
 
-def test_diverged_subsets_are_left_out_and_counted():
+@pytest.mark.parametrize("estimator", ["ridge", "lasso"])
+def test_diverged_subsets_are_left_out_and_counted(estimator):
     class Diverging(MemoryLab):
         def outcomes(self, question, subsets, *, repeats=1):
             whole = super().outcomes(question, subsets, repeats=repeats)
@@ -256,12 +268,13 @@ def test_diverged_subsets_are_left_out_and_counted():
             values[[2, 5], 0] = np.nan
             return Outcomes.from_arrays(subsets.masks(), values)
 
-    found = Datamodel(Subsets(n=N, count=20)).attribute(question(), Diverging())
+    settings = {"estimator": estimator, "select": "gcv"}
+    found = Datamodel(Subsets(n=N, count=20), **settings).attribute(question(), Diverging())
     assert found.info.certificate["left_out"] == 2 and found.info.certificate["subsets"] == 18
     assert "2 subsets with a diverged run" in found.info.note
     masks = np.delete(Subsets(n=N, count=20).masks(), [2, 5], axis=0)
     kept = MemoryLab().outcomes(question(), Subsets.listed(masks))
-    direct = Datamodel(Subsets.listed(masks)).attribute(question(), MemoryLab())
+    direct = Datamodel(Subsets.listed(masks), **settings).attribute(question(), MemoryLab())
     assert kept.diverged == 0
     np.testing.assert_allclose(found.scores, direct.scores, atol=1e-6)
 
@@ -298,7 +311,7 @@ def test_unknown_words_are_refused_where_types_are_not_checked(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(BadInput, match=r"dl-711.*'angle'.*cosine"):
         GradientSimilarity(kind="angle")
-    with pytest.raises(BadInput, match=r"dl-710.*'boosting'.*ridge, lasso, means"):
+    with pytest.raises(BadInput, match=r"dl-710.*'boosting'.*ridge, lasso, ols, means"):
         Datamodel(Subsets(n=N, count=30), estimator="boosting")
 
 
@@ -312,3 +325,31 @@ def test_a_learner_that_shows_no_models_is_refused_by_gradient_methods():
         with pytest.raises(CapabilityError, match="dl-205"):
             method.attribute(question(RidgeLearner()), MemoryLab())
     assert isinstance(question().learner.models()[0], TorchModel)
+
+
+class Classified(Solved):
+    """The oracle that shows one model, of classes."""
+
+    def models(self):
+        return [self.train(classes().train, torch.ones(N), seed=0)]
+
+    def subsets(self, n):
+        return Subsets.full(n, 1)
+
+
+def test_the_curvature_weighs_the_rows_of_the_gram():
+    asked = dataclasses.replace(classes(), learner=Classified(penalty=1.0, classes=3))
+    lab = MemoryLab()
+    x, slope, phi = (
+        a.astype(np.float64) for a in lab.features(asked, Subsets(n=N, count=1), 0, sketch_of(64, 0, 0))
+    )
+    gram = x.T @ (x * (slope * (1 - slope))[:, None])
+    ridge = 0.1 * np.trace(gram) / len(gram)
+    expected = phi @ np.linalg.solve(gram + ridge * np.eye(len(gram)), x.T) * slope
+    found = TRAK(models=1, dim=64, ridge=0.1, curved=True).attribute(asked, lab)
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def test_an_output_without_the_curvature_is_refused():
+    with pytest.raises(BadInput, match="dl-715"):
+        TRAK(models=1, curved=True).attribute(question(), MemoryLab())

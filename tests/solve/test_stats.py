@@ -1,5 +1,6 @@
 """Sufficient statistics: exact counts, sums that add up, and the same fit whatever the split."""
 
+import dataclasses
 import functools
 import operator
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataloupe._errors import BadInput
-from dataloupe.core import Subsets
+from dataloupe.core import Outcomes, Subsets
 from dataloupe.solve import Centred, SuffStats, blocks_of, folds_of
 
 
@@ -84,6 +85,33 @@ def test_one_example_is_enough_and_ten_thousand_targets_are_not_too_many():
     found = SuffStats.of(masks, y).centred()
     assert found.right.shape == (1, 10_000)
     np.testing.assert_allclose(found.dense(), [[2 / 3]])
+
+
+def outcomes(k=24, n=7, m=2, r=2, *, seed=0, question="one"):
+    masks, y = rows(k, n, m * r, seed=seed)
+    found = Outcomes.from_arrays(masks | (np.arange(n) == 0), y.reshape(k, r, m))
+    return dataclasses.replace(found, facts={"question": question})
+
+
+def test_blocks_of_a_lab_are_gathered_without_what_diverged():
+    whole = outcomes()
+    values = whole.values.copy()
+    values[[3, 20], 1] = np.nan
+    broken = Outcomes.from_arrays(whole.subsets.masks(), values)
+    good = np.delete(np.arange(24), [3, 20])
+    fold = folds_of(24, 3)
+    parts = SuffStats.gather([*broken.split(10)], fold, 3)
+    masks, y = whole.subsets.masks()[good], whole.mean()[good]
+    for number, part in enumerate(parts):
+        mine = fold[good] == number
+        same(part, SuffStats.of(masks[mine], y[mine]))
+    same(SuffStats.gather([*broken.split(10)])[0], SuffStats.of(masks, y))
+
+
+def test_blocks_of_two_questions_are_not_mixed():
+    with pytest.raises(BadInput, match=r"dl-770.*one question"):
+        SuffStats.gather([outcomes(question="one"), outcomes(question="other")])
+    assert SuffStats.gather([outcomes(), outcomes(seed=1)])[0].count == 48
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -14,6 +14,7 @@ from dataloupe.methods import TRAK, Datamodel, FeatureSimilarity, GradientSimila
 Method = Literal["trak", "datamodel", "gradient-similarity", "feature-similarity", "random"]
 Estimator = Literal["ridge", "lasso", "means"]
 Kind = Literal["dot", "cosine"]
+Prior = Literal["trak", "gradient-similarity", "feature-similarity", "random"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,12 +29,16 @@ class Settings:
     """trak, gradient-similarity: numbers kept of each gradient"""
     ridge: MaybeShare = None
     """trak: the relative ridge"""
+    curved: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
+    """trak: weigh training rows by the curvature of their loss (margins only)"""
     subsets: MaybeNumber = None
     """datamodel: on how many subsets to train (default: 1000)"""
     fraction: MaybeShare = None
     """trak, datamodel: the share of the data each model sees"""
     estimator: Annotated[Estimator | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
     """datamodel: how the scores are estimated: ridge, lasso or means"""
+    prior: Annotated[Prior | None, tyro.conf.arg(metavar="METHOD", help_behavior_hint="")] = None
+    """datamodel: shrink toward this method, which takes its own settings: trak, a similarity or random"""
     kind: Annotated[Kind | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
     """gradient-similarity: dot or cosine"""
     seed: MaybeNumber = None
@@ -44,33 +49,44 @@ class Settings:
 
         Raises ``BadInput`` dl-983 for a setting that the method does not have.
         """
-        make, takes = METHODS[self.method]
         fields = [f.name for f in dataclasses.fields(Settings) if f.name != "method"]
-        given = {name: value for name in fields if (value := getattr(self, name)) is not None}
-        strange = sorted(set(given) - takes)
-        if strange:
-            raise BadInput(
-                "dl-983",
-                asked=f"--{strange[0]} with {self.method}",
-                found=f"{self.method} takes {', '.join(f'--{name}' for name in sorted(takes))}",
-                do=f"leave --{strange[0]} out",
-            )
-        return make(question, given)
+        every = {name: getattr(self, name) for name in fields}
+        given = {name: value for name, value in every.items() if value is not None and value is not False}
+        return _made(self.method, question, given)
+
+
+def _made(method: str, question: Question, given: dict[str, Any]) -> AbstractAttributor:
+    make, takes = METHODS[method]
+    strange = sorted(set(given) - takes - (PASSED_ON if "prior" in given else frozenset()))
+    if strange:
+        raise BadInput(
+            "dl-983",
+            asked=f"--{strange[0]} with {method}",
+            found=f"{method} takes {', '.join(f'--{name}' for name in sorted(takes))}",
+            do=f"leave --{strange[0]} out",
+        )
+    return make(question, given)
 
 
 def _datamodel(question: Question, given: dict[str, Any]) -> AbstractAttributor:
     recipe = {"count": given.pop("subsets", 1000)}
     recipe |= {name: given.pop(name) for name in ("fraction", "seed") if name in given}
+    if "prior" in given:
+        its = {name: given.pop(name) for name in sorted(PASSED_ON) if name in given}
+        shared = {name: recipe[name] for name in METHODS[given["prior"]][1] if name in recipe}
+        given["prior"] = _made(given["prior"], question, shared | its)
     return Datamodel(Subsets(n=question.n, **recipe), **given)
 
 
+PASSED_ON = frozenset({"models", "dim", "ridge", "curved", "kind"})
+"""The settings that a datamodel hands to its prior, besides the seed and the share of the data, which both have."""
 Maker = Callable[[Question, dict[str, Any]], AbstractAttributor]
 METHODS: dict[str, tuple[Maker, frozenset[str]]] = {
     "trak": (
         lambda _, given: TRAK(**given),
-        frozenset({"models", "dim", "ridge", "fraction", "seed"}),
+        frozenset({"models", "dim", "ridge", "curved", "fraction", "seed"}),
     ),
-    "datamodel": (_datamodel, frozenset({"subsets", "fraction", "estimator", "seed"})),
+    "datamodel": (_datamodel, frozenset({"subsets", "fraction", "estimator", "prior", "seed"})),
     "gradient-similarity": (
         lambda _, given: GradientSimilarity(**given),
         frozenset({"models", "dim", "kind", "seed"}),

@@ -32,6 +32,7 @@ from dataloupe.core._learner import StackedLearner as StackedLearner
 from dataloupe.core._learner import State as State
 from dataloupe.core._learner import SteppedLearner as SteppedLearner
 from dataloupe.core._learner import make_batch as make_batch
+from dataloupe.core._learner import must_show_state as must_show_state
 from dataloupe.core._learner import must_train as must_train
 from dataloupe.core._learner import train as train
 from dataloupe.core._memory import MemoryLab as MemoryLab

@@ -144,3 +144,15 @@ def make_batch(data: Examples, weights: Float[Tensor, " n"], slot: Slot, removal
         epoch=torch.tensor(slot.epoch),
         progress=torch.tensor(slot.progress, dtype=torch.float32),
     )
+
+
+def must_show_state(learner: Any) -> SteppedLearner:
+    """The learner, if its models can be kept (dl-221)."""
+    if isinstance(learner, SteppedLearner):
+        return learner
+    raise CapabilityError(
+        "dl-221",
+        asked="models that can be kept",
+        found=f"{type(learner).__name__}, which shows no state",
+        do="use dataloupe.SGD or dataloupe.Checkpoints, or a method that only retrains (Datamodel)",
+    )

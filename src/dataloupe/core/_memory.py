@@ -42,7 +42,7 @@ class MemoryLab:
                 values[k, r] = question.measure(self._model(question, subsets, k, r))
         status = np.where(np.isfinite(values).all(axis=2), OK, DIVERGED).astype(np.uint8)
         values[status == DIVERGED] = np.nan
-        return Outcomes(subsets, values, status, learner.removal)
+        return Outcomes(subsets, values, status, learner.removal, {"question": question.identity})
 
     def blocks(self, question: Question, subsets: Subsets, *, repeats: int = 1) -> Iterator[Outcomes]:
         """All in one block."""

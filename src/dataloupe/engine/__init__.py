@@ -12,5 +12,6 @@ from dataloupe.engine._train import Unit as Unit
 from dataloupe.engine._train import Work as Work
 from dataloupe.engine._train import environment as environment
 from dataloupe.engine._train import measure_stack as measure_stack
+from dataloupe.engine._train import rebuilt as rebuilt
 from dataloupe.engine._train import run_unit as run_unit
 from dataloupe.engine._train import train_stack as train_stack

@@ -98,6 +98,15 @@ def model_tensors(model: Model) -> dict[str, Array]:
     return {name: tensor.detach().cpu().numpy() for name, tensor in {**live.params, **live.buffers}.items()}
 
 
+def rebuilt(learner: SteppedLearner, arrays: dict[str, Array], i: int) -> Model:
+    """Model i of the tensors that :func:`model_tensors` gave."""
+    blank = learner.init(seed=0)
+    tensors = {k: torch.from_numpy(np.array(array[i])) for k, array in arrays.items() if k != "status"}
+    params = {name: tensors[name] for name in blank.params}
+    buffers = {name: tensors[name] for name in blank.buffers}
+    return learner.model(State(params, buffers, {}, blank.step, blank.seed))
+
+
 def _stacks(
     question: Question, masks: Bool[np.ndarray, "k n"], seeds: Sequence[int], backend: Backend
 ) -> Iterator[tuple[int, int, list[Model], Array]]:

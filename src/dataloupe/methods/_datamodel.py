@@ -1,31 +1,25 @@
 """Datamodels: regress what retrainings did on which examples they kept."""
 
 import dataclasses
-import functools
-import operator
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from dataloupe._errors import BadInput
-from dataloupe._typing import Facts
 from dataloupe.core import (
     AbstractAttributor,
     DenseAttribution,
     Info,
     Lab,
     Needs,
-    Outcomes,
     Question,
     Subsets,
-    Uncertainty,
 )
-from dataloupe.solve import PENALTIES, SuffStats, blocks_of, folds_of, lasso, means, ridge
+from dataloupe.methods._fits import STREAMED, Fitted, by_ridge, streamed
+from dataloupe.methods._prior import Prior, ask_prior, check_prior, identity_of, notes_on, toward, with_prior
+from dataloupe.solve import PENALTIES, Selection
 
-FOLDS = 5
-"""The lasso's penalty is chosen on the last of so many parts of the subsets."""
-ESTIMATORS = ("ridge", "lasso", "means")
+ESTIMATORS = ("ridge", *STREAMED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +27,19 @@ class Datamodel(AbstractAttributor):
     """A linear function of membership, fitted to retrainings: f_j(w) = bias_j + scores_j . w.
 
     ``estimator``: ``ridge`` (each target's penalty by exact leave-one-out among ``penalties``, which are relative
-    to the mean non-zero eigenvalue; with the posterior as the error), ``lasso`` (penalty by held-out subsets),
-    ``means`` (difference of means). Units are the output's. ``repeats`` seeds a subset are averaged; new subsets
+    to the mean non-zero eigenvalue; with the posterior as the error), ``lasso`` (each target's penalty by
+    ``select``: hold-out, k-fold or gcv), ``ols``, ``means`` (difference of means). All but ridge read the lab's
+    outcomes once, block by block. Units are the output's. ``repeats`` seeds a subset are averaged; new subsets
     teach more than repeats. Subsets with a diverged run are left out and counted in ``info.certificate``.
 
-    Raises ``BadInput`` dl-710 (an unknown estimator, subsets of other data) and what the solver raises.
+    ``prior`` is another attribution of the question, or a method that gives one (``TRAK(models=10)``), in any
+    units: ridge then shrinks toward a multiple of its scores instead of toward 0, and takes examples that it
+    scores alike to err alike (:func:`dataloupe.solve.prior_ridge`). Multiple, similarity and penalties are chosen
+    by leave-one-out on these subsets; the certificate tells the R2 of prior, datamodel and both. With few
+    retrainings it is about as good as the prior, with many as the datamodel, in between better than either.
+
+    Raises ``BadInput`` dl-710 (an unknown estimator, subsets of other data), dl-713 (a prior of other data),
+    dl-714 (a prior without ridge) and what the solver raises.
     Source: Ilyas et al. 2022 (datamodels).
 
     >>> Datamodel(Subsets(n=100, count=500)).estimator
@@ -45,9 +47,11 @@ class Datamodel(AbstractAttributor):
     """
 
     subsets: Subsets
-    estimator: Literal["ridge", "lasso", "means"] = "ridge"
+    estimator: Literal["ridge", "lasso", "ols", "means"] = "ridge"
     repeats: int = 1
     penalties: tuple[float, ...] = PENALTIES
+    prior: Prior | None = None
+    select: Selection = "hold-out"
 
     requires: ClassVar[frozenset[str]] = frozenset({"train"})
 
@@ -65,12 +69,25 @@ class Datamodel(AbstractAttributor):
                 found="an unknown estimator, fewer than 3 subsets, no seeds or no penalties",
                 do=f"use one of {', '.join(ESTIMATORS)}, at least 3 subsets and 1 seed",
             )
+        if self.prior is not None:
+            check_prior(self.prior, self.estimator)
+            needed = self.prior.requires if isinstance(self.prior, AbstractAttributor) else frozenset()
+            object.__setattr__(self, "requires", type(self).requires | needed)
+
+    def __identity__(self) -> dict[str, Any]:
+        """The settings that decide something."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields["prior"] = None if self.prior is None else identity_of(self.prior)
+        unused = {"penalties"} if self.estimator != "ridge" else set()
+        unused |= {"select"} if self.estimator != "lasso" else set()
+        return {name: value for name, value in fields.items() if name not in unused and value is not None}
 
     def needs(self, question: Question) -> Needs:
-        """One training per subset and seed."""
+        """One training per subset and seed, and what the prior needs."""
         trainings = self.subsets.count * self.repeats
         share = self.subsets.fraction
-        return Needs(trainings=trainings, fraction=share, disk_bytes=4 * trainings * question.m)
+        needs = Needs(trainings=trainings, fraction=share, disk_bytes=4 * trainings * question.m)
+        return needs if self.prior is None else with_prior(needs, self.prior, question)
 
     def compute(self, question: Question, lab: Lab) -> DenseAttribution:
         """Ask for the outcomes and fit them."""
@@ -81,75 +98,36 @@ class Datamodel(AbstractAttributor):
                 found=f"{question.n} training examples",
                 do="give Subsets(n=len(train), ...)",
             )
-        asked = lab.outcomes(question, self.subsets, repeats=self.repeats)
-        return fit(asked, self.estimator, self.penalties, self.settings())
+        if self.estimator != "ridge":
+            blocks = lab.blocks(question, self.subsets, repeats=self.repeats)
+            return self._told(streamed(blocks, self.subsets.count, self.estimator, self.select))
+        prior = None if self.prior is None else ask_prior(self.prior, question, lab)
+        outcomes = lab.outcomes(question, self.subsets, repeats=self.repeats)
+        kept = outcomes.complete()
+        masks, values = kept.subsets.masks(), kept.mean().astype(np.float64)
+        if prior is None:
+            return self._told(by_ridge(masks, values, self.penalties, outcomes.removal))
+        found = self._told(toward(masks, values, self.penalties, outcomes.removal, prior=prior))
+        notes = [note for note in (found.info.note, *notes_on(prior, question)) if note]
+        info = dataclasses.replace(
+            found.info,
+            method=f"Datamodel (toward {prior.info.method})",
+            note="; ".join(notes),
+            cost={**found.info.cost, "prior": prior.info.cost},
+        )
+        return dataclasses.replace(found, info=info)
 
-
-def fit(
-    outcomes: Outcomes, estimator: str, penalties: tuple[float, ...], settings: Facts
-) -> DenseAttribution:
-    """The datamodel of outcomes that are there already."""
-    kept = outcomes.complete()
-    masks, values = kept.subsets.masks(), kept.mean().astype(np.float64)
-    solver = {"ridge": _ridge, "lasso": _lasso, "means": _means}[estimator]
-    weights, bias, uncertainty, certificate = solver(masks, values, penalties)
-    left_out = outcomes.subsets.count - kept.subsets.count
-    info = Info(
-        method=f"Datamodel ({estimator})",
-        settings=settings,
-        certificate={"subsets": kept.subsets.count, "left_out": left_out, **certificate},
-        cost={"trainings": outcomes.status.size},
-        removal=outcomes.removal,
-        fraction=float(masks.mean()),
-        note=f"{left_out} subsets with a diverged run were left out" if left_out else "",
-    )
-    return DenseAttribution(
-        weights.astype(np.float32), info, bias=bias.astype(np.float32), uncertainty=uncertainty
-    )
-
-
-Fitted = tuple[Float[np.ndarray, "m n"], Float[np.ndarray, " m"], Uncertainty | None, Facts]
-
-
-def _ridge(
-    masks: Bool[np.ndarray, "k n"], y: Float[np.ndarray, "k m"], penalties: tuple[float, ...]
-) -> Fitted:
-    found = ridge(masks, y, penalties)
-    relative = found.penalty / found.eigenvalues.mean()
-    basis = found.basis.astype(np.float32)
-    error = Uncertainty(found.spread, basis=basis, spectrum=found.spectrum)
-    facts = {
-        "residual": float(found.residual.max()),
-        "relative_penalty": _quartiles(relative),
-        "leave_one_out_r2": _quartiles(found.explained),
-    }
-    return found.weights, found.bias, error, facts
-
-
-def _lasso(
-    masks: Bool[np.ndarray, "k n"], y: Float[np.ndarray, "k m"], penalties: tuple[float, ...]
-) -> Fitted:
-    del penalties  # the lasso's path is relative to each target's own largest penalty
-    fold = folds_of(len(y), min(FOLDS, len(y) // 2))
-    folds = SuffStats.split(blocks_of(masks, y), fold, int(fold.max()) + 1)
-    found = lasso(functools.reduce(operator.add, folds), folds=folds)
-    facts = {
-        "gap": float(found.gap.max()),
-        "penalty": _quartiles(found.penalty),
-        "held_out_r2": _quartiles(found.explained),
-        "nonzero": _quartiles((found.weights != 0).sum(axis=1).astype(np.float64)),
-    }
-    return found.weights, found.bias, Uncertainty(found.sigma2 / (found.deviation**2).mean()), facts
-
-
-def _means(
-    masks: Bool[np.ndarray, "k n"], y: Float[np.ndarray, "k m"], penalties: tuple[float, ...]
-) -> Fitted:
-    del penalties  # nothing is penalised
-    found = means(SuffStats.stream(blocks_of(masks, y)))
-    spread = (found.error**2).mean(axis=1)
-    return found.weights, found.bias, Uncertainty(spread), {"standard_error": float(np.sqrt(spread.mean()))}
-
-
-def _quartiles(values: Float[np.ndarray, " m"]) -> list[float]:
-    return [float(f"{v:.4g}") for v in np.quantile(values, [0.25, 0.5, 0.75])]
+    def _told(self, found: Fitted) -> DenseAttribution:
+        """A fit as an attribution."""
+        left_out = self.subsets.count - found.rows
+        info = Info(
+            method=f"Datamodel ({self.estimator})",
+            settings=self.settings(),
+            certificate={"subsets": found.rows, "left_out": left_out, **found.facts},
+            cost={"trainings": self.subsets.count * self.repeats},
+            removal=found.removal,
+            fraction=found.fraction,
+            note=f"{left_out} subsets with a diverged run were left out" if left_out else "",
+        )
+        weights, bias = found.weights.astype(np.float32), found.bias.astype(np.float32)
+        return DenseAttribution(weights, info, bias=bias, uncertainty=found.uncertainty)

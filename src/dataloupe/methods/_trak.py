@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from dataloupe._errors import BadInput
 from dataloupe._identity import NUMERICS, canonical
 from dataloupe._typing import Facts
 from dataloupe.core import (
@@ -42,11 +43,16 @@ class TRAK(AbstractAttributor):
     its own models. Units are relative: :func:`dataloupe.calibrate` gives the scale. ``parts()`` are the
     single-model attributions, right after the computation (a remembered attribution has none).
 
+    ``curved`` weighs each row of X_k' X_k by slope (1 - slope): the curvature p (1 - p) of the logistic loss in the
+    margin, which the paper derives and then leaves out. Scores and their scale are better where models are sure.
+
     A model whose gradients are not finite is left out and counted. Finished models are remembered by the lab, so
     a killed run resumes at the next one, and more models reuse the first ones.
 
-    Raises ``BadInput`` dl-711 (settings), dl-701 (ridge), ``TrainingError`` dl-712 (no model is finite).
-    Source: Park et al. 2023 (TRAK), algorithm 1, with a relative ridge and without soft thresholding.
+    Raises ``BadInput`` dl-711 (settings), dl-701 (ridge), dl-715 (an output without such a curvature),
+    ``TrainingError`` dl-712 (no model is finite).
+    Source: Park et al. 2023 (TRAK), algorithm 1, with a relative ridge and without soft thresholding; the
+    curvature is R of its section 3.
 
     >>> TRAK(models=5).dim
     2048
@@ -57,6 +63,7 @@ class TRAK(AbstractAttributor):
     ridge: float = 1.0
     fraction: float = 0.5
     seed: int = 0
+    curved: bool = False
 
     requires: ClassVar[frozenset[str]] = frozenset({"models"})
 
@@ -106,8 +113,10 @@ class TRAK(AbstractAttributor):
             x, slope, phi = lab.features(question, subsets, k, sketch_of(self.dim, self.seed, k))
             if not all(np.isfinite(a).all() for a in (x, slope, phi)):
                 return None
-            found = whitened(x.astype(np.float32), phi.astype(np.float32), self.ridge)
-            arrays = {"values": found.values, "slope": slope.astype(np.float32)}
+            root = np.sqrt(_curvature(slope)) if self.curved else np.ones_like(slope)
+            rows = (x * root[:, None]).astype(np.float32)
+            found = whitened(rows, phi.astype(np.float32), self.ridge)
+            arrays = {"values": (found.values / root).astype(np.float32), "slope": slope.astype(np.float32)}
             facts = {name: value for name, value in found._asdict().items() if name != "values"}
             lab.put("trak-part", made_by, arrays, facts)
             known = arrays, facts
@@ -121,7 +130,21 @@ class TRAK(AbstractAttributor):
             "sketch": {"dim": self.dim, "seed": self.seed},
             "ridge": self.ridge,
             "numerics": NUMERICS,
+            **({"curved": True} if self.curved else {}),
         }
+
+
+def _curvature(slope: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """p (1 - p) from the margin's slope 1 - p; rows that are sure keep a trace of weight."""
+    found = slope * (1.0 - slope)
+    if found.min() < 0.0 or not found.max() > 0.0:
+        raise BadInput(
+            "dl-715",
+            asked="TRAK with the curvature of the logistic loss",
+            found=f"slopes from {slope.min():g} to {slope.max():g}, which are no probabilities",
+            do="use outputs.margin as the train output, or curved=False",
+        )
+    return np.maximum(found, 1e-8)
 
 
 def _certificate(parts: list[Part], left_out: int) -> Facts:

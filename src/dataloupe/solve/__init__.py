@@ -11,6 +11,9 @@ from dataloupe.solve._means import Means as Means
 from dataloupe.solve._means import means as means
 from dataloupe.solve._ols import LeastSquares as LeastSquares
 from dataloupe.solve._ols import least_squares as least_squares
+from dataloupe.solve._prior import SIMILARITIES as SIMILARITIES
+from dataloupe.solve._prior import PriorRidge as PriorRidge
+from dataloupe.solve._prior import prior_ridge as prior_ridge
 from dataloupe.solve._ridge import PENALTIES as PENALTIES
 from dataloupe.solve._ridge import Ridge as Ridge
 from dataloupe.solve._ridge import ridge as ridge

@@ -104,7 +104,20 @@ def ridge(
 
 
 def decompose(masks: Bool[np.ndarray, "k n"]) -> Design:
-    """The centred design by one symmetric eigendecomposition of its smaller side.
+    """The centred design by one symmetric eigendecomposition of its smaller side."""
+    mean, gram = centred_gram(masks)
+    s, vectors = scipy.linalg.eigh(gram)
+    real = s > s[-1] * 1e-10
+    s, vectors = s[real][::-1], vectors[:, real][:, ::-1]
+    if len(masks) <= len(mean):
+        return Design(
+            mean, vectors, s, (masks.T @ vectors - np.outer(mean, vectors.sum(axis=0))) / np.sqrt(s)
+        )
+    return Design(mean, (masks @ vectors - mean @ vectors) / np.sqrt(s), s, vectors)
+
+
+def centred_gram(masks: Bool[np.ndarray, "k n"]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "d d"]]:
+    """The mean of the rows, and X X' or (with more rows than columns) X'X of the centred X.
 
     Sums of 0 and 1 are whole numbers, exact in fp32 up to 2^24; they are centred in fp64.
     """
@@ -113,17 +126,8 @@ def decompose(masks: Bool[np.ndarray, "k n"]) -> Design:
     mean = kept.mean(axis=0, dtype=np.float64)
     if k <= n:
         inner = kept @ mean
-        gram = (kept @ kept.T).astype(np.float64) - inner[:, None] - inner + mean @ mean
-    else:
-        gram = (kept.T @ kept).astype(np.float64) - k * np.outer(mean, mean)
-    s, vectors = scipy.linalg.eigh(gram)
-    real = s > s[-1] * 1e-10
-    s, vectors = s[real][::-1], vectors[:, real][:, ::-1]
-    if k <= n:
-        return Design(
-            mean, vectors, s, (masks.T @ vectors - np.outer(mean, vectors.sum(axis=0))) / np.sqrt(s)
-        )
-    return Design(mean, (masks @ vectors - mean @ vectors) / np.sqrt(s), s, vectors)
+        return mean, (kept @ kept.T).astype(np.float64) - inner[:, None] - inner + mean @ mean
+    return mean, (kept.T @ kept).astype(np.float64) - k * np.outer(mean, mean)
 
 
 def _press(

@@ -1,7 +1,7 @@
 """Sufficient statistics of a regression on membership: one pass over masks and outputs, and all fits after it."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Array
+from dataloupe.core import OK, Outcomes
 from dataloupe.kernels import Gram, co_occurrences, pack_columns
 from dataloupe.solve._centred import Centred
 from dataloupe.solve._checks import check_rows
@@ -59,12 +60,24 @@ class SuffStats:
         cls, blocks: Iterable[tuple[Array, Array]], fold: Int[np.ndarray, " k"] | None, folds: int
     ) -> "list[SuffStats]":
         """One set of statistics a fold, in one pass; ``fold [k]`` is every row's (see :func:`folds_of`)."""
+        every = fold
+        return cls._split(
+            blocks,
+            lambda start, size: np.zeros(size, int) if every is None else every[start : start + size],
+            folds,
+        )
+
+    @classmethod
+    def _split(
+        cls, blocks: Iterable[tuple[Array, Array]], whose: Callable[[int, int], Array], folds: int
+    ) -> "list[SuffStats]":
+        """``whose(start, size)`` gives the folds of the block that begins at row ``start``."""
         sums: list[_Sum] = []
         start = 0
         for masks, y in blocks:
             check_rows(masks, y)
             sums = sums or [_Sum(masks.shape[1], y.shape[1]) for _ in range(folds)]
-            rows = np.zeros(len(y), dtype=np.int64) if fold is None else fold[start : start + len(y)]
+            rows = whose(start, len(y))
             start += len(y)
             for number, one in enumerate(sums):
                 mine = rows == number
@@ -77,6 +90,37 @@ class SuffStats:
                 "dl-700", asked="statistics of masks and values", found="no rows at all", do="give some"
             )
         return [one.done() for one in sums]
+
+    @classmethod
+    def gather(
+        cls, blocks: Iterable[Outcomes], fold: Int[np.ndarray, " k"] | None = None, folds: int = 1
+    ) -> "list[SuffStats]":
+        """Of a lab's blocks, one set a fold: mean outputs over the seeds, without subsets that have a diverged run.
+
+        Raises ``BadInput`` dl-770 where two blocks are known to answer different questions.
+        """
+        whose: list[Array] = []  # the folds of the rows that are kept, known once their block is read
+
+        def kept() -> Iterator[tuple[Array, Array]]:
+            start, asked = 0, ""
+            for block in blocks:
+                answers = str(block.facts.get("question", ""))
+                if asked and answers and answers != asked:
+                    raise BadInput(
+                        "dl-770",
+                        asked="statistics of one question",
+                        found="blocks of two: their trainings or outputs differ",
+                        do="gather the outcomes of one question, from one lab or several",
+                    )
+                asked = asked or answers
+                good = (block.status == OK).all(axis=1)
+                numbers = np.flatnonzero(good)
+                whose.append(np.zeros(len(numbers), int) if fold is None else fold[start + numbers])
+                start += len(good)
+                if len(numbers):
+                    yield block.subsets.masks(numbers), block.mean()[numbers]
+
+        return cls._split(kept(), lambda *_: whose[-1], folds)
 
     @property
     def n(self) -> int:

@@ -1,0 +1,31 @@
+"""The question of fashion.py, asked of a network small enough to be trained by the thousands.
+
+dataloupe attribute examples/fashion_mlp.py:question --with datamodel --prior trak --subsets 1000 --lab runs/mlp
+dataloupe judge examples/fashion_mlp.py:question --lab runs/mlp --subsets 100 --repeats 2
+"""
+
+from fashion import Scale, test, train
+from torch import nn
+
+import dataloupe as dl
+
+
+def make_model() -> nn.Module:
+    return nn.Sequential(Scale(), nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
+
+
+question = dl.Question(
+    learner=dl.SGD(
+        make_model,
+        epochs=15,
+        lr=0.05,
+        momentum=0.9,
+        weight_decay=5e-4,
+        batch_size=128,
+        schedule="linear",
+        warmup=0.1,
+    ),
+    train=train,
+    targets=test,
+    output=dl.outputs.margin,
+)
