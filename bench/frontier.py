@@ -129,6 +129,7 @@ def run(case: Case, lab: dl.Lab, *, fresh: bool, many: int) -> dict[str, Any]:
 def draw(found: dict[str, Any], file: Path) -> None:
     """A panel per question: lines with their intervals, TRAK alone as marks, the ceiling above."""
     mpl.use("Agg")
+    mpl.rcParams["font.size"] = 9
     figure, axes = plt.subplots(
         1, len(found), figsize=(6.2 * len(found), 4.4), squeeze=False, layout="constrained"
     )
@@ -136,7 +137,7 @@ def draw(found: dict[str, Any], file: Path) -> None:
         ax.axhline(case["ceiling"], color="#111827", linewidth=1, linestyle=(0, (4, 3)))
         ax.annotate(
             f"noise ceiling {case['ceiling']:.2f}", (0.01, case["ceiling"]), xycoords=("axes fraction", "data"),
-            xytext=(0, 4), textcoords="offset points", fontsize=9,
+            xytext=(0, 4), textcoords="offset points",
         )  # fmt: skip
         for line, colour in LINES.items():
             points = [p for p in case["points"] if p["line"] == line]
@@ -146,12 +147,14 @@ def draw(found: dict[str, Any], file: Path) -> None:
             ax.plot(x, y, color=colour, marker="o", markersize=3.5, linewidth=1.6, label=line)
         for p in (p for p in case["points"] if p["line"].startswith("TRAK")):
             ax.plot(p["models"], p["lds"], marker="D", color="#111827", markersize=5, linestyle="none")
+            name = p["line"].removesuffix(" models")
             ax.annotate(
-                p["line"], (p["models"], p["lds"]), xytext=(7, -11), textcoords="offset points", fontsize=9
+                name, (p["models"], p["lds"]), xytext=(0, -15), textcoords="offset points", ha="center"
             )
         ax.set(xscale="log", ylim=(0, 1), xlabel="models trained", ylabel="LDS", title=case["title"])
+        ax.xaxis.set_major_formatter("{x:,.0f}")
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0][0].legend(frameon=False, loc="lower right", fontsize=9)
+    axes[0][0].legend(frameon=False, loc="lower right")
     figure.savefig(file, dpi=150)
 
 
