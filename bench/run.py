@@ -1,4 +1,4 @@
-"""Every bench into one table: `make bench` (quick, minutes) or `make bench-full` (with fashion-5k, about an hour).
+"""Every bench into one table: `make bench` (quick, minutes) or `make bench-full` (all of them, hours).
 
     python bench/run.py [--full]
 
@@ -18,9 +18,17 @@ import time
 from pathlib import Path
 
 import torch
+from rows import of_results
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+FULL = {
+    f"{name}.py": f"{name}.json"
+    for name in (
+        "support", "leaks", "mislabels", "direction", "linearity", "transfer", "sparse_pca", "frontier"
+    )
+}  # fmt: skip
+"""Benches of the full tier; the quick one reads their last results."""
 
 
 def tree_memory(root: int) -> float:
@@ -129,6 +137,18 @@ def fashion_rows() -> list[tuple[str, str, str]]:
     return [(f"fashion-5k, LDS of {name}", _lds(row), "printed") for name, row in rows.items()]
 
 
+def lasso() -> None:
+    """The lasso beside its peers, which live in an environment of their own."""
+    peers = HERE.parent / ".venv-peers"
+    python = peers / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(peers)], check=True)
+        wanted = str(HERE / "peers" / "requirements.txt")
+        subprocess.run([str(python), "-m", "pip", "install", "-qq", "-r", wanted], check=True)
+    command = [sys.executable, str(HERE / "lasso.py"), "--peers", str(python)]
+    subprocess.run([*command, "--json", str(RESULTS / "lasso.json")], check=True)
+
+
 def _lds(row: dict) -> str:
     low, high = row["interval"]
     ceiling = "" if row["ceiling"] is None else f", ceiling {row['ceiling']:.3f}"
@@ -147,7 +167,11 @@ def main() -> None:
     arguments.add_argument("--full", action="store_true")
     full = arguments.parse_args().full
     RESULTS.mkdir(exist_ok=True)
-    rows = demo() + engine() + judges() + (fashion() if full else fashion_rows())
+    lasso()
+    if full:
+        for script, result in FULL.items():
+            _run(script, result)
+    rows = demo() + engine() + judges() + (fashion() if full else fashion_rows()) + of_results()
     machine = f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, Python {platform.python_version()}"
     lines = [
         f"Measured {datetime.date.today()} on {machine}: `make bench`.",

@@ -1,0 +1,103 @@
+"""Rows of the table from the results of the datamodel benches: (what, measured, bar)."""
+
+import json
+from pathlib import Path
+
+Row = tuple[str, str, str]
+RESULTS = Path(__file__).parent / "results"
+
+
+def read(name: str):
+    """A result, or None where its bench has not run."""
+    file = RESULTS / f"{name}.json"
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def interval(low: float, high: float) -> str:
+    return f"[{low:.2f}, {high:.2f}]"
+
+
+def lasso(found: dict) -> list[Row]:
+    """10,000 subsets x 5,000 examples x 1,000 targets x 30 penalties."""
+    rows = [
+        ("statistics, masks and outputs read once", f"{found['statistics s']:.1f} s", ""),
+        ("whole path with selection", f"{found['whole path s']:.1f} s", "aim: 15 s"),
+        ("lasso(): path until 5 steps after the best, refit on all", f"{found['lasso() s']:.1f} s", ""),
+        ("largest duality gap / (|y|^2 / 2)", f"{found['largest gap']:.1e}", "<= 1e-4"),
+        ("memory", f"{found['memory GB']:.2f} GB", "< 2 GB"),
+    ]
+    for name, bar in (("sklearn", ">= 20x"), ("celer", "> 1x"), ("skglm", "> 1x")):
+        if f"{name} / whole path" in found:
+            rows.append((f"{name} over the same path / ours", f"{found[f'{name} / whole path']:.0f}x", bar))
+    share = found["co-occurrences s"] / found["floor of the multiplier s"]
+    rows.append(("co-occurrences / floor of AND-count-add in cache", f"{share:.2f}x", "<= 2x"))
+    product = found["float32 product s"] / found["co-occurrences s"]
+    rows.append(("float32 product of the same masks / co-occurrences", f"{product:.1f}x", ""))
+    return [(f"lasso: {what}", *rest) for what, *rest in rows]
+
+
+def frontier(found: dict) -> list[Row]:
+    """LDS against the number of models."""
+    rows = []
+    for facts in found.values():
+        name = facts["title"].split(":")[0]
+        for point in facts["points"]:
+            share = point["lds"] / facts["ceiling"]
+            what = f"{name}, {point['models']:,} models: {point['line']}"
+            said = f"{point['lds']:.3f} {interval(*point['interval'])}, {share:.3f} of the ceiling"
+            rows.append((what, said, _frontier_bar(name, point)))
+    return rows
+
+
+def _frontier_bar(name: str, point: dict) -> str:
+    prior = "prior" in point["line"]
+    if name == "digits" and 4_000 < point["models"] < 4_200 and prior:
+        return ">= 0.90 of it"
+    if name == "digits" and point["models"] > 20_000:
+        return ">= 0.95 of it" if prior else ">= 0.90 of it" if point["line"] == "datamodel" else ""
+    return ""
+
+
+def support(found: dict) -> list[Row]:
+    """Removals predicted to flip a prediction that do."""
+    rows = []
+    for name, one in found.items():
+        if isinstance(one, dict) and one.get("kind") == "remove" and "judged" in one:
+            said = f"{one['flips']} of {one['judged']}, {one['share']:.2f} {interval(*one['interval'])}"
+            bar = ">= 0.85" if name.startswith("datamodel") and name.endswith("1.2") else ""
+            rows.append((f"support, flips that happen: {name}", said, bar))
+    return rows
+
+
+def leaks(found: list) -> list[Row]:
+    """Planted near duplicates."""
+    rows = []
+    for one in found:
+        if one["by"] in ("profile", "weight") and one["copies"] != "shift":
+            pair, target = one["pair_auc"], one["target_auc"]
+            said = f"pairs {pair[0]:.4f}, targets {target[0]:.3f} {interval(*target[1:])}"
+            what = f"leaks, AUC, {one['copies']}: {one['method']}, {one['models']:,} models, {one['by']}"
+            rows.append((what, said, "pairs >= .99" if one["method"] == "TRAK" else ""))
+    return rows
+
+
+def mislabels(found: dict) -> list[Row]:
+    """Planted wrong labels."""
+    return [
+        (
+            f"mislabels, {one['network']}: {one['way']}",
+            f"AUC {one['auc']:.4f}, precision {one['precision']:.3f}",
+            "printed",
+        )
+        for one in found["means"]
+    ]
+
+
+PRINTERS = {"lasso": lasso, "frontier": frontier, "support": support, "leaks": leaks, "mislabels": mislabels}
+
+
+def of_results() -> list[Row]:
+    """All rows of what has been measured."""
+    return [
+        row for name, rows in PRINTERS.items() if (found := read(name)) is not None for row in rows(found)
+    ]
