@@ -4,15 +4,24 @@ dataloupe attribute examples/fashion_mlp.py:question --with datamodel --prior tr
 dataloupe judge examples/fashion_mlp.py:question --lab runs/mlp --subsets 100 --repeats 2
 """
 
-from fashion import Scale, test, train
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import dataloupe as dl
+
+
+class Scale(nn.Module):
+    """Pixels 0 to 255 as numbers around 0."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return (pixels.to(torch.float32) / 255 - 0.286) / 0.353
 
 
 def make_model() -> nn.Module:
     return nn.Sequential(Scale(), nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
 
+
+train, test = dl.data.fashion_mnist(train=5000, test=500)
 
 question = dl.Question(
     learner=dl.SGD(
