@@ -12,6 +12,7 @@ from dataloupe._errors import BadInput, CapabilityError, TrainingError
 from dataloupe.core import Examples, Features, MemoryLab, Outcomes, Question, Subsets, TorchModel
 from dataloupe.methods import TRAK, Datamodel, FeatureSimilarity, GradientSimilarity, RandomScores
 from dataloupe.methods._models import sketch_of
+from dataloupe.solve import SuffStats, lasso
 from dataloupe.testing import RidgeLearner
 
 N, D, M = 40, 3, 6
@@ -257,6 +258,23 @@ def test_a_datamodel_predicts_new_subsets_in_units_of_the_output(estimator, sele
     assert r2.mean() > least
     assert found.info.fraction == 0.5 and found.info.certificate["subsets"] == 300
     assert found.info.cost["trainings"] == 300
+
+
+def test_training_examples_are_explained_by_the_others():
+    """Train by train: what an example does to itself stays out, and the rest is a fit without it."""
+    asked = dataclasses.replace(question(), targets=question().train)
+    lab, subsets = MemoryLab(), Subsets(n=N, count=200)
+    method = Datamodel(subsets, estimator="lasso", select="gcv", exclude_self=True)
+    found = method.attribute(asked, lab)
+    assert not np.diagonal(found.scores).any() and found.scores.any(axis=1).all()
+    outcomes = lab.outcomes(asked, subsets)
+    others = np.delete(subsets.masks(), 3, axis=1)
+    alone = lasso(SuffStats.of(others, outcomes.mean()[:, [3]].astype(float)), select="gcv")
+    np.testing.assert_allclose(np.delete(found.scores[3], 3), alone.weights[0], atol=1e-4)
+    with pytest.raises(BadInput, match=r"dl-719.*other examples"):
+        method.attribute(question(), lab)
+    with pytest.raises(BadInput, match=r"dl-719.*ridge"):
+        Datamodel(subsets, exclude_self=True)
 
 
 @pytest.mark.parametrize("estimator", ["ridge", "lasso"])

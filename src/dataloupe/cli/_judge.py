@@ -11,7 +11,7 @@ from rich.text import Text as Line
 from dataloupe.cli._base import Asking, Number, Out, Result, Text
 from dataloupe.cli._folder import attributions, is_baseline, keep_outcomes
 from dataloupe.core import AbstractAttributor, DenseAttribution, Lab, Question, Subsets, capabilities
-from dataloupe.judge import LDS, lds
+from dataloupe.judge import LDS, fidelity, lds
 from dataloupe.methods import FeatureSimilarity, GradientSimilarity, RandomScores
 
 
@@ -51,8 +51,12 @@ class Judge(Asking):
         for score in scores:
             for note in score.notes:
                 out.say(f"  [yellow]{score.method}[/] {escape(note)}")
+        close = [fidelity(a, outcomes) for a in judged if a.units == "output" and a.bias is not None]
+        for found in close:
+            out.say(f"  {escape(found.method)}: {escape(str(found))}")
         failed = any(score.interval[0] <= 0 for score in scores)
-        return Result({"judged": [score.to_json() for score in scores]}, failed)
+        facts = {"judged": [score.to_json() for score in scores], "fidelity": [f.to_json() for f in close]}
+        return Result(facts, failed)
 
 
 def controls(question: Question, lab: Lab) -> dict[str, DenseAttribution]:

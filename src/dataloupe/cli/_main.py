@@ -19,8 +19,10 @@ from dataloupe.cli._judge import Judge
 from dataloupe.cli._leaks import Leaks
 from dataloupe.cli._mislabels import Mislabels
 from dataloupe.cli._plan import Plan
+from dataloupe.cli._predict import Predict
 from dataloupe.cli._report import Report
 from dataloupe.cli._show import Show
+from dataloupe.cli._space import Space
 from dataloupe.cli._support import Support
 from dataloupe.cli._what_if import WhatIf
 
@@ -30,11 +32,13 @@ Verbs = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Attribute, tyro.conf.subcommand("attribute")]
     | Annotated[Judge, tyro.conf.subcommand("judge")]
+    | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[WhatIf, tyro.conf.subcommand("what-if")]
     | Annotated[Support, tyro.conf.subcommand("support")]
     | Annotated[Groups, tyro.conf.subcommand("groups")]
     | Annotated[Leaks, tyro.conf.subcommand("leaks")]
     | Annotated[Mislabels, tyro.conf.subcommand("mislabels")]
+    | Annotated[Space, tyro.conf.subcommand("space")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Export, tyro.conf.subcommand("export")]

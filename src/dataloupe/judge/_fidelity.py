@@ -42,13 +42,11 @@ class Fidelity:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        top = (
-            ""
-            if self.pearson_ceiling is None
-            else f" of at most {self.pearson_ceiling:.2f}, mse at least {self.noise:.3g}"
-        )
+        top, noise = "", ""
+        if self.pearson_ceiling is not None:
+            top, noise = f" of at most {self.pearson_ceiling:.2f}", f" (noise alone: {self.noise:.3g})"
         return (
-            f"Pearson {self.pearson:.2f} {span(self.pearson_interval)}, mse {self.mse:.3g}{top}; "
+            f"Pearson {self.pearson:.2f} {span(self.pearson_interval)}{top}, mse {self.mse:.3g}{noise}; "
             f"{self.targets} targets x {self.subsets} subsets x {self.repeats} seeds"
         )
 

@@ -32,6 +32,9 @@ class Datamodel(AbstractAttributor):
     outcomes once, block by block. Units are the output's. ``repeats`` seeds a subset are averaged; new subsets
     teach more than repeats. Subsets with a diverged run are left out and counted in ``info.certificate``.
 
+    ``exclude_self``, for targets that are training examples (lasso): each is fitted on all the others, so that
+    what it does to itself, by far its largest score, does not hide what the others do.
+
     ``prior`` is another attribution of the question, or a method that gives one (``TRAK(models=10)``), in any
     units: ridge then shrinks toward a multiple of its scores instead of toward 0, and takes examples that it
     scores alike to err alike (:func:`dataloupe.solve.prior_ridge`). Multiple, similarity and penalties are chosen
@@ -39,7 +42,7 @@ class Datamodel(AbstractAttributor):
     retrainings it is about as good as the prior, with many as the datamodel, in between better than either.
 
     Raises ``BadInput`` dl-710 (an unknown estimator, subsets of other data), dl-713 (a prior of other data),
-    dl-714 (a prior without ridge) and what the solver raises.
+    dl-714 (a prior without ridge), dl-719 (``exclude_self`` where it has no meaning) and what the solver raises.
     Source: Ilyas et al. 2022 (datamodels).
 
     >>> Datamodel(Subsets(n=100, count=500)).estimator
@@ -52,6 +55,7 @@ class Datamodel(AbstractAttributor):
     penalties: tuple[float, ...] = PENALTIES
     prior: Prior | None = None
     select: Selection = "hold-out"
+    exclude_self: bool = False
 
     requires: ClassVar[frozenset[str]] = frozenset({"train"})
 
@@ -69,6 +73,8 @@ class Datamodel(AbstractAttributor):
                 found="an unknown estimator, fewer than 3 subsets, no seeds or no penalties",
                 do=f"use one of {', '.join(ESTIMATORS)}, at least 3 subsets and 1 seed",
             )
+        if self.exclude_self and self.estimator != "lasso":
+            raise self._not_itself(f"the estimator {self.estimator}", 'use estimator="lasso"')
         if self.prior is not None:
             check_prior(self.prior, self.estimator)
             needed = self.prior.requires if isinstance(self.prior, AbstractAttributor) else frozenset()
@@ -79,7 +85,7 @@ class Datamodel(AbstractAttributor):
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         fields["prior"] = None if self.prior is None else identity_of(self.prior)
         unused = {"penalties"} if self.estimator != "ridge" else set()
-        unused |= {"select"} if self.estimator != "lasso" else set()
+        unused |= {"select", "exclude_self"} if self.estimator != "lasso" else set()
         return {name: value for name, value in fields.items() if name not in unused and value is not None}
 
     def needs(self, question: Question) -> Needs:
@@ -98,9 +104,14 @@ class Datamodel(AbstractAttributor):
                 found=f"{question.n} training examples",
                 do="give Subsets(n=len(train), ...)",
             )
+        own = None
+        if self.exclude_self:
+            if question.targets.fingerprint != question.train.fingerprint:
+                raise self._not_itself("targets that are other examples", "ask with targets=train")
+            own = question.index[:, 0]
         if self.estimator != "ridge":
             blocks = lab.blocks(question, self.subsets, repeats=self.repeats)
-            return self._told(streamed(blocks, self.subsets.count, self.estimator, self.select))
+            return self._told(streamed(blocks, self.subsets.count, self.estimator, self.select, own))
         prior = None if self.prior is None else ask_prior(self.prior, question, lab)
         outcomes = lab.outcomes(question, self.subsets, repeats=self.repeats)
         kept = outcomes.complete()
@@ -116,6 +127,9 @@ class Datamodel(AbstractAttributor):
             cost={**found.info.cost, "prior": prior.info.cost},
         )
         return dataclasses.replace(found, info=info)
+
+    def _not_itself(self, found: str, do: str) -> BadInput:
+        return BadInput("dl-719", asked="each training example explained by the others", found=found, do=do)
 
     def _told(self, found: Fitted) -> DenseAttribution:
         """A fit as an attribution."""

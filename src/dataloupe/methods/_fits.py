@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from dataloupe._typing import Facts
 from dataloupe.core import Outcomes, Removal, Uncertainty
@@ -47,8 +47,17 @@ def by_ridge(
     return Fitted(found.weights, found.bias, error, facts, len(y), float(masks.mean()), removal)
 
 
-def streamed(blocks: Iterable[Outcomes], count: int, estimator: str, select: Selection) -> Fitted:
-    """One pass over the blocks of ``count`` subsets, then the estimator on their statistics."""
+def streamed(
+    blocks: Iterable[Outcomes],
+    count: int,
+    estimator: str,
+    select: Selection,
+    own: Int[np.ndarray, " m"] | None = None,
+) -> Fitted:
+    """One pass over the blocks of ``count`` subsets, then the estimator on their statistics.
+
+    ``own`` are the targets' own training rows, which stay out of their fits.
+    """
     removals: list[Removal] = []
 
     def read() -> Iterator[Outcomes]:
@@ -63,7 +72,7 @@ def streamed(blocks: Iterable[Outcomes], count: int, estimator: str, select: Sel
         parts = SuffStats.gather(read())
     stats = functools.reduce(operator.add, parts)
     if estimator == "lasso":
-        weights, bias, error, facts = _lasso(stats, parts, select)
+        weights, bias, error, facts = _lasso(stats, parts, select, own)
     else:
         weights, bias, error, facts = _ols(stats) if estimator == "ols" else _means(stats)
     fraction = float(stats.ones.mean()) / stats.count
@@ -73,8 +82,10 @@ def streamed(blocks: Iterable[Outcomes], count: int, estimator: str, select: Sel
 Solved = tuple[Float[np.ndarray, "m n"], Float[np.ndarray, " m"], Uncertainty, Facts]
 
 
-def _lasso(stats: SuffStats, parts: list[SuffStats], select: Selection) -> Solved:
-    found = lasso(stats, folds=parts if len(parts) > 1 else None, select=select)
+def _lasso(
+    stats: SuffStats, parts: list[SuffStats], select: Selection, own: Int[np.ndarray, " m"] | None
+) -> Solved:
+    found = lasso(stats, folds=parts if len(parts) > 1 else None, select=select, exclude=own)
     facts = {
         "gap": float(found.gap.max()),
         "penalty": quartiles(found.penalty),
