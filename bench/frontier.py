@@ -1,4 +1,4 @@
-"""LDS against the number of trained models: a datamodel alone, TRAK alone, and the datamodel with TRAK as its prior.
+"""LDS against the number of trained models: datamodels alone, TRAK alone, and a datamodel with TRAK as its prior.
 
     python bench/frontier.py --lab runs/frontier                        # trains all of it
     python bench/frontier.py --lab runs/frontier --digits 4096 --fashion 0
@@ -26,8 +26,9 @@ from dataloupe.run import load_module
 
 HERE = Path(__file__).parent
 RIDGES = (0.1, 0.3, 1.0, 3.0, 10.0)
-ALONE, BOTH, MANY = "datamodel", "datamodel, TRAK of 10 models as the prior", "the same, TRAK of 50 models"
-LINES = {ALONE: "#8a8f98", BOTH: "#c2410c", MANY: "#1d4ed8"}
+RIDGE, LASSO = "datamodel (ridge)", "datamodel (lasso)"
+BOTH, MANY = "datamodel, TRAK of 10 models as the prior", "the same, TRAK of 50 models"
+LINES = {RIDGE: "#9aa0a8", LASSO: "#4b5563", BOTH: "#c2410c", MANY: "#1d4ed8"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +113,8 @@ def run(case: Case, lab: dl.Lab, *, fresh: bool) -> dict[str, Any]:
         judge(f"TRAK, {method.models} models", method, method.models)
     for k in case.counts:
         subsets = dl.Subsets(n=case.question.n, count=k)
-        judge(ALONE, dl.Datamodel(subsets), k)
+        judge(RIDGE, dl.Datamodel(subsets), k)
+        judge(LASSO, dl.Datamodel(subsets, estimator="lasso"), k)
         for line, method in priors.items():
             judge(line, dl.Datamodel(subsets, prior=method), k + method.models)
     top = dl.ceiling(truth)
