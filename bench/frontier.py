@@ -33,7 +33,7 @@ LINES = {RIDGE: "#9aa0a8", LASSO: "#4b5563", BOTH: "#c2410c", MANY: "#1d4ed8"}
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One question: its truth (``pair`` seeds are averaged into one to keep the file small), sketch and counts."""
+    """One question, its truth (``pair`` seeds are averaged into one to keep the file small), and what is drawn."""
 
     name: str
     title: str
@@ -43,6 +43,7 @@ class Case:
     pair: int
     dim: int
     counts: tuple[int, ...]
+    lasso: bool
 
     @property
     def file(self) -> Path:
@@ -72,12 +73,14 @@ def cases(digits: int, fashion: int) -> list[Case]:
         question = dataclasses.replace(question, targets=dl.data.digits()[1])
         counts = (*(k for k in doubled if k < digits), digits)
         subsets = dl.Subsets(n=question.n, count=256, seed=1)
-        found.append(Case("frontier-digits", "digits", question, subsets, 10, 2, 4096, counts))
+        found.append(Case("frontier-digits", "digits", question, subsets, 10, 2, 4096, counts, lasso=True))
     if fashion:
         question = load_module(examples / "fashion_mlp.py").question
         counts = (*(k for k in doubled[1:] if k < fashion), fashion)
         subsets = dl.Subsets(n=question.n, count=100, seed=1)
-        found.append(Case("frontier-fashion", "fashion-5k", question, subsets, 5, 1, 2048, counts))
+        found.append(
+            Case("frontier-fashion", "fashion-5k", question, subsets, 5, 1, 2048, counts, lasso=False)
+        )
     return found
 
 
@@ -114,7 +117,8 @@ def run(case: Case, lab: dl.Lab, *, fresh: bool) -> dict[str, Any]:
     for k in case.counts:
         subsets = dl.Subsets(n=case.question.n, count=k)
         judge(RIDGE, dl.Datamodel(subsets), k)
-        judge(LASSO, dl.Datamodel(subsets, estimator="lasso"), k)
+        if case.lasso:
+            judge(LASSO, dl.Datamodel(subsets, estimator="lasso"), k)
         for line, method in priors.items():
             judge(line, dl.Datamodel(subsets, prior=method), k + method.models)
     top = dl.ceiling(truth)
@@ -143,6 +147,8 @@ def draw(found: dict[str, Any], file: Path) -> None:
         )  # fmt: skip
         for line, colour in LINES.items():
             points = [p for p in case["points"] if p["line"] == line]
+            if not points:
+                continue
             x, y = [p["models"] for p in points], [p["lds"] for p in points]
             low, high = ([p["interval"][side] for p in points] for side in (0, 1))
             ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
