@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from markupsafe import Markup
 
 from dataloupe.report._words import fixed, in_scale
@@ -164,6 +164,41 @@ def scatter(
         parts.append(f'<line class="error" x1="{x:.2f}" x2="{x:.2f}" y1="{low:.2f}" y2="{high:.2f}"/>')
         parts.append(f'<circle class="point accent" cx="{x:.2f}" cy="{y:.2f}" r="3"/>')
     return _plot(parts, x_scale, y_scale, *names)
+
+
+def stairs(
+    x: Int[np.ndarray, " s"],
+    solid: Float[np.ndarray, " s"] | None,
+    dashed: Float[np.ndarray, " s"] | None,
+    *,
+    band: tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]] | None,
+    names: tuple[str, str],
+) -> Markup:
+    """Shares that step up at some sizes: a solid line with its band, a dashed line."""
+    known = [*([] if band is None else [band[1]]), *(line for line in (solid, dashed) if line is not None)]
+    highest = max((float(line.max()) for line in known), default=0.0)
+    x_scale, y_scale = Scale(0.0, max(1.04 * float(x[-1]), 1.0)), Scale(0.0, 1.05 * highest or 1.0)
+    end, parts = float(x[-1]), []
+    if band is not None:
+        low, high = (_steps(x_scale, y_scale, x, line, end) for line in band)
+        parts.append(f'<polygon class="wash" points="{" ".join([*low, *reversed(high)])}"/>')
+    for line, name in ((dashed, "stairs dashed"), (solid, "stairs")):
+        if line is not None:
+            start = f"{_x(x_scale, 0.0):.2f},{_y(y_scale, 0.0):.2f} {_x(x_scale, float(x[0])):.2f},{_y(y_scale, 0.0):.2f}"
+            steps = " ".join(_steps(x_scale, y_scale, x, line, end))
+            parts.append(f'<polyline class="{name}" points="{start} {steps}"/>')
+    return _plot(parts, x_scale, y_scale, *names)
+
+
+def _steps(
+    x_scale: Scale, y_scale: Scale, x: Int[np.ndarray, " s"], line: Float[np.ndarray, " s"], end: float
+) -> list[str]:
+    """The corners of a line that holds each value until the next size."""
+    corners = []
+    for left, right, value in zip(x.tolist(), [*x.tolist()[1:], end], line.tolist(), strict=True):
+        y = _y(y_scale, value)
+        corners += [f"{_x(x_scale, left):.2f},{y:.2f}", f"{_x(x_scale, right):.2f},{y:.2f}"]
+    return corners
 
 
 def _plot(parts: Sequence[str], x: Scale, y: Scale, x_name: str, y_name: str) -> Markup:
