@@ -245,8 +245,10 @@ def test_the_page_leads_to_its_findings_and_may_begin_with_one(tmp_path: Path, t
 def test_findings_over_other_data_are_refused(tmp_path: Path, trak, rng, kind: type) -> None:
     other = {
         Support: make_support(case(2, [1]), n=N + 1),
-        Leaks: dataclasses.replace(leaks(trak, 3), best=np.zeros(M + 1)),
-        Mislabels: make_mislabels(rng, order=np.arange(N + 1)),
+        Leaks: dataclasses.replace(
+            leaks(trak, 3), best=np.zeros(M + 1), best_rows=np.zeros(M + 1, dtype=np.int64)
+        ),
+        Mislabels: make_mislabels(rng, order=np.arange(N + 1), scores=np.zeros(N + 1), errors=None),
         GroupInfluences: make_groups(rng, member=np.zeros(N - 1, dtype=np.int64)),
     }[kind]
     with pytest.raises(BadInput, match=rf"dl-953.*{kind.__name__}"):

@@ -177,28 +177,25 @@ def stairs(
     """Shares that step up at some sizes: a solid line with its band, a dashed line."""
     known = [*([] if band is None else [band[1]]), *(line for line in (solid, dashed) if line is not None)]
     highest = max((float(line.max()) for line in known), default=0.0)
-    x_scale, y_scale = Scale(0.0, max(1.04 * float(x[-1]), 1.0)), Scale(0.0, 1.05 * highest or 1.0)
-    end, parts = float(x[-1]), []
+    end = float(x[-1])
+    x_scale, y_scale = Scale(0.0, max(1.04 * end, 1.0)), Scale(0.0, 1.05 * highest or 1.0)
+
+    def steps(line: Float[np.ndarray, " s"]) -> list[str]:
+        sizes = x.astype(np.float64).tolist()
+        ends = zip(sizes, [*sizes[1:], end], line.tolist(), strict=True)
+        corners = [(size, value) for left, right, value in ends for size in (left, right)]
+        return [f"{_x(x_scale, size):.2f},{_y(y_scale, value):.2f}" for size, value in corners]
+
+    parts = []
     if band is not None:
-        low, high = (_steps(x_scale, y_scale, x, line, end) for line in band)
+        low, high = map(steps, band)
         parts.append(f'<polygon class="wash" points="{" ".join([*low, *reversed(high)])}"/>')
+    floor = f"{_y(y_scale, 0.0):.2f}"
+    start = f"{_x(x_scale, 0.0):.2f},{floor} {_x(x_scale, float(x[0])):.2f},{floor}"
     for line, name in ((dashed, "stairs dashed"), (solid, "stairs")):
         if line is not None:
-            start = f"{_x(x_scale, 0.0):.2f},{_y(y_scale, 0.0):.2f} {_x(x_scale, float(x[0])):.2f},{_y(y_scale, 0.0):.2f}"
-            steps = " ".join(_steps(x_scale, y_scale, x, line, end))
-            parts.append(f'<polyline class="{name}" points="{start} {steps}"/>')
+            parts.append(f'<polyline class="{name}" points="{start} {" ".join(steps(line))}"/>')
     return _plot(parts, x_scale, y_scale, *names)
-
-
-def _steps(
-    x_scale: Scale, y_scale: Scale, x: Int[np.ndarray, " s"], line: Float[np.ndarray, " s"], end: float
-) -> list[str]:
-    """The corners of a line that holds each value until the next size."""
-    corners = []
-    for left, right, value in zip(x.tolist(), [*x.tolist()[1:], end], line.tolist(), strict=True):
-        y = _y(y_scale, value)
-        corners += [f"{_x(x_scale, left):.2f},{y:.2f}", f"{_x(x_scale, right):.2f},{y:.2f}"]
-    return corners
 
 
 def _plot(parts: Sequence[str], x: Scale, y: Scale, x_name: str, y_name: str) -> Markup:

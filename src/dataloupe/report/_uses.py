@@ -11,9 +11,9 @@ from dataloupe.report._cards import Picture, Scored, picture
 from dataloupe.report._charts import Scale, Strip, axis, stairs, strip
 from dataloupe.report._judged import Chart, Line, Plot, Verdict
 from dataloupe.report._parts import Method, Use
-from dataloupe.report._words import between, capital, count, fixed, in_scale, share, signed
+from dataloupe.report._words import HARD_SPACE, between, capital, count, fixed, in_scale, share, signed
 
-SUPPORTS, ROWS, PAIRS, CARDS = 10, 8, 12, 16
+SUPPORTS, ROWS, PAIRS, CARDS = 10, 6, 10, 16
 """How many are shown: supports, training examples of each, pairs, suspicious labels; the rest is counted."""
 
 GROUPS, OUTPUTS = 12, 10
@@ -23,12 +23,12 @@ HALF = {
     "agree": "more than half of these removals flip their target when retrained",
     "disagree": "fewer than half of these removals flip their target when retrained",
     "undecided": "whether half of these removals flip their target, the retrainings cannot tell",
-    "unverified": "nothing has been retrained, so these are predictions only",
+    "unverified": "no retraining has judged these removals, so they are predictions only",
 }
 NEAR = {
-    "profile": "1 if it moves the targets as a copy of this one would",
-    "row": "its weight, in robust standard deviations of this target's weights",
-    "weight": "its weight",
+    "profile": "1 where the example moves the targets as a copy of this one would",
+    "row": "the weight, in robust standard deviations of the target's weights",
+    "weight": "the weight as it is",
 }
 
 
@@ -70,13 +70,12 @@ def use_sentence(use: Use) -> str:
         case Support():
             return str(use)
         case Leaks():
-            how = f"by {use.method}, by {use.by}"
             if not len(use):
-                return (
-                    f"no pair of {count(len(use.best), 'target')} and the training examples stands out {how}"
-                )
-            pairs = count(len(use), "pair stands", "pairs stand")
-            return f"{pairs} out {how}: a training example that is nearly a target"
+                return f"no training example stands out as one of {count(len(use.best), 'target')}, by {use.method}"
+            return (
+                f"{count(len(use), 'pair')} of a target and the training example that is most nearly the target "
+                f"itself, by {use.method}"
+            )
         case Mislabels():
             ranked = f"{count(len(use.order), 'training example')} ranked by how likely their label is wrong"
             trained = f", from {count(use.trainings, 'training')}" if use.trainings else ""
@@ -109,8 +108,8 @@ def _support(found: Support, main: Method | None) -> Panel:
     return Panel(
         "How few training examples does a prediction hang on?",
         capital(use_sentence(found)),
-        _half(found),
-        plots=(_curve(found),) if found.right else (),
+        _half(found) if cases else None,
+        plots=(_curve(found),) if found.right and (found.judged or found.predicts) else (),
         entries=tuple(_support_entry(case, main) for case in cases[:SUPPORTS]),
         rest=f"The smallest come first; {rest:,} more are not shown." if rest > 0 else "",
         notes=found.notes,
@@ -139,9 +138,10 @@ def _curve(found: Support) -> Plot:
     )
     sentence = f"Share of {count(curve.targets, 'target')}, right at first, that flip"
     if found.judged:
-        end = share(round(float(curve.verified[-1]), 3))
-        at_last = between((float(curve.low[-1]), float(curve.high[-1])))
-        sentence += f": solid, when retrained, with its 95\xa0% band ({end} at last, {at_last})"
+        end, ends = fixed(float(curve.verified[-1])), between((float(curve.low[-1]), float(curve.high[-1])))
+        sentence += (
+            f": solid, when retrained, with its 95{HARD_SPACE}% band ({end} {ends} at the largest size)"
+        )
     if curve.predicted is not None:
         sentence += "; dashed, as predicted" if found.judged else ", as predicted (dashed)"
     return Plot(found.method, "Flipped against size", drawing, f"{sentence}.")
@@ -177,12 +177,10 @@ def _leaks(found: Leaks, main: Method | None) -> Panel:
             known.append(("labels", "differ"))
         entries.append(Entry(int(found.targets[p]), target, (row,), "", tuple(known)))
     rest = len(found) - PAIRS
-    meaning = (
-        f" A pair's score: {NEAR[found.by]}. Whether it is a leak is seen by looking." if entries else ""
-    )
+    meaning = f" The score is {NEAR[found.by]}. Whether a pair is a leak is seen by looking at it."
     return Panel(
         "Are targets in the training data?",
-        capital(use_sentence(found)) + meaning,
+        capital(use_sentence(found)) + (meaning if entries else ""),
         entries=tuple(entries),
         pairs=True,
         rest=f"{rest:,} more pairs are not shown." if rest > 0 else "",
@@ -236,7 +234,7 @@ def _influences(found: GroupInfluences, j: int) -> Chart:
         tone = "quiet" if not stands_out else "accent" if value > 0 else "warm"
         drawn = strip(Strip(scale, value, ends, tone, bar=True))
         words = f"{signed(in_scale(value, largest))} {between(ends, largest)}"
-        remark = "stands out" if stands_out else f"q\xa0=\xa0{fixed(float(found.q[j, g]))}"
+        remark = "stands out" if stands_out else f"q{HARD_SPACE}={HARD_SPACE}{fixed(float(found.q[j, g]))}"
         lines.append(Line(found.groups[g], drawn, words, remark, quiet=not stands_out))
     sentences = [
         f"The mean output with the group minus without it, and its {share(found.level)} interval; in colour, what "
