@@ -52,7 +52,7 @@ def report(
     top: int = 8,
     date: str | None = None,
 ) -> Path:
-    """Write attributions, outcomes, judgements, answers and what else they were used for as one HTML file that opens anywhere, offline.
+    """Write attributions, outcomes, judgements, answers and findings as one HTML file that opens anywhere, offline.
 
     With :class:`Outcomes` among the parts, the LDS and the calibration of every attribution are computed;
     attributions named random or similarity (of gradients, of features) are its controls. ``targets`` chooses the target rows to show
