@@ -1,4 +1,4 @@
-"""What a lab remembers for verbs that only read: attributions, judged outcomes, what-ifs, and how examples look."""
+"""What a lab remembers for verbs that only read: attributions, judged outcomes, answers, and how examples look."""
 
 import numpy as np
 import torch

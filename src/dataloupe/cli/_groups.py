@@ -19,6 +19,7 @@ from dataloupe.apps import (
     sigma_of,
 )
 from dataloupe.cli._base import Asking, Number, Out, Result, Text
+from dataloupe.cli._uses import keep_use
 from dataloupe.core import Examples, Outcomes, Question, Subsets
 
 Kind = Literal["fixed", "independent"]
@@ -64,6 +65,7 @@ class Groups(Asking):
 
         mean = pool_targets(outcomes)
         overall, classes = influences(mean), target_classes(question)
+        keep_use(lab, question, overall)
         out.say(_overall_table(overall, question.output.name))
         facts = {"by": self.by, "kind": self.kind, "models": self.models, "overall": overall.to_json()}
         if classes is not None:

@@ -14,6 +14,7 @@ from dataloupe.apps import leaks
 from dataloupe.cli._base import Asking, MaybeShare, Number, Out, Result, Text
 from dataloupe.cli._folder import attributions, keep_looks, one
 from dataloupe.cli._show import _label, _picture
+from dataloupe.cli._uses import keep_use
 from dataloupe.core import Question
 
 By = Literal["profile", "row", "weight"]
@@ -43,6 +44,7 @@ class Leaks(Asking):
         attribution = one(attributions(lab, question, self.only))
         keep_looks(lab, question)
         found = leaks(attribution, self.k, by=self.by, threshold=self.threshold, own=own_rows(question))
+        keep_use(lab, question, found)
         out.say(leak_table(found, question, pictures=out.pictures))
         out.say(f"[dim]{escape(str(found))}[/]")
         for note in found.notes:

@@ -15,6 +15,7 @@ from dataloupe.cli._base import Asking, MaybeNumber, Number, Out, Result, Text
 from dataloupe.cli._folder import attributions, keep_looks, one
 from dataloupe.cli._leaks import with_error
 from dataloupe.cli._show import _label, _picture
+from dataloupe.cli._uses import keep_use
 from dataloupe.core import Question, Subsets
 
 By = Literal["mean", "held-out", "full", "memorisation", "effect"]
@@ -55,6 +56,7 @@ class Mislabels(Asking):
             with out.step(f"how right models are on the {question.n:,} training examples"):
                 found = mislabels(question, lab, by=self.by, subsets=self._subsets(question))
         keep_looks(lab, question)
+        keep_use(lab, question, found)
         out.say(mislabel_table(found, question, self.k, pictures=out.pictures))
         out.say(f"[dim]{escape(str(found))}[/]")
         for note in found.notes:

@@ -8,13 +8,14 @@ import tyro
 
 from dataloupe.cli._base import Folder, Number, Out, Result, Text, Verb
 from dataloupe.cli._folder import attributions, judged_outcomes, what_ifs
+from dataloupe.cli._uses import uses
 from dataloupe.lab import Lab
 from dataloupe.report import report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report(Verb):
-    """Write the lab's attributions, judgements and what-ifs into one HTML file that needs nothing else.
+    """Write the lab's attributions, judgements, what-ifs and findings into one HTML file that needs nothing else.
 
     dataloupe report runs/fashion --out fashion.html
     """
@@ -44,6 +45,7 @@ class Report(Verb):
                 *same,
                 *judged_outcomes(lab, question)[:1],
                 *what_ifs(lab, question),
+                *uses(lab, question),
                 title=self.title or f"dataloupe: {self.lab.resolve().name}",
                 targets=list(self.targets) or None,
                 top=self.top,

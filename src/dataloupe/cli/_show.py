@@ -14,6 +14,7 @@ from dataloupe._typing import Array
 from dataloupe.cli._attribute import facts_of
 from dataloupe.cli._base import Folder, MaybeNumber, Number, Out, Result, Text, Verb
 from dataloupe.cli._folder import attributions, one
+from dataloupe.cli._uses import kept
 from dataloupe.core import DenseAttribution, Examples
 from dataloupe.lab import Lab
 
@@ -39,11 +40,17 @@ class Show(Verb):
 
     def run(self, out: Out) -> Result:
         """Read, never write."""
-        found = attributions(Lab(self.lab), only=self.only)
+        lab = Lab(self.lab)
+        found = attributions(lab, only=self.only)
         if self.target is None:
             out.say(contents(found))
+            if answers := kept(lab):
+                told = ", ".join(f"{number} {name}" for name, number in answers.items())
+                out.say(f"  answers that `report` shows: {told}")
             out.say(f"  one target: [bold]dataloupe show {self.lab} --target 0[/]")
-            return Result({"attributions": [facts_of(attribution) for attribution in found]})
+            return Result(
+                {"attributions": [facts_of(attribution) for attribution in found], "answers": answers}
+            )
         attribution = one(found)
         facts = top_facts(attribution, self.target, self.top)
         out.say(top_tables(attribution, self.target, self.top, pictures=out.pictures))

@@ -14,6 +14,7 @@ from dataloupe.apps import Support as Found
 from dataloupe.apps import SupportCase, check_support, relabel_support, smallest_support, support
 from dataloupe.cli._base import Asking, MaybeShare, Number, Out, Result, Text
 from dataloupe.cli._folder import attributions, keep_looks, one
+from dataloupe.cli._uses import keep_use
 from dataloupe.core import DenseAttribution, Lab, Question, Subsets
 from dataloupe.methods import calibrate
 
@@ -72,6 +73,7 @@ class Support(Asking):
                 )
         else:
             found = self._predicted(out, question, lab, attribution, targets)
+        keep_use(lab, question, found)
         show(out, found)
         claim_failed = found.interval is not None and found.interval[1] < 0.5
         return Result(found.to_json(), failed=claim_failed)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from markupsafe import Markup
 
 from dataloupe.report._words import fixed, in_scale
@@ -163,6 +163,38 @@ def scatter(
         low, high = _y(y_scale, y_value - half), _y(y_scale, y_value + half)
         parts.append(f'<line class="error" x1="{x:.2f}" x2="{x:.2f}" y1="{low:.2f}" y2="{high:.2f}"/>')
         parts.append(f'<circle class="point accent" cx="{x:.2f}" cy="{y:.2f}" r="3"/>')
+    return _plot(parts, x_scale, y_scale, *names)
+
+
+def stairs(
+    x: Int[np.ndarray, " s"],
+    solid: Float[np.ndarray, " s"] | None,
+    dashed: Float[np.ndarray, " s"] | None,
+    *,
+    band: tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]] | None,
+    names: tuple[str, str],
+) -> Markup:
+    """Shares that step up at some sizes: a solid line with its band, a dashed line."""
+    known = [*([] if band is None else [band[1]]), *(line for line in (solid, dashed) if line is not None)]
+    highest = max((float(line.max()) for line in known), default=0.0)
+    end = float(x[-1])
+    x_scale, y_scale = Scale(0.0, max(1.04 * end, 1.0)), Scale(0.0, 1.05 * highest or 1.0)
+
+    def steps(line: Float[np.ndarray, " s"]) -> list[str]:
+        sizes = x.astype(np.float64).tolist()
+        ends = zip(sizes, [*sizes[1:], end], line.tolist(), strict=True)
+        corners = [(size, value) for left, right, value in ends for size in (left, right)]
+        return [f"{_x(x_scale, size):.2f},{_y(y_scale, value):.2f}" for size, value in corners]
+
+    parts = []
+    if band is not None:
+        low, high = map(steps, band)
+        parts.append(f'<polygon class="wash" points="{" ".join([*low, *reversed(high)])}"/>')
+    floor = f"{_y(y_scale, 0.0):.2f}"
+    start = f"{_x(x_scale, 0.0):.2f},{floor} {_x(x_scale, float(x[0])):.2f},{floor}"
+    for line, name in ((dashed, "stairs dashed"), (solid, "stairs")):
+        if line is not None:
+            parts.append(f'<polyline class="{name}" points="{start} {" ".join(steps(line))}"/>')
     return _plot(parts, x_scale, y_scale, *names)
 
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from dataloupe._errors import StoreError
 from dataloupe._identity import NUMERICS
 from dataloupe._typing import Ids
-from dataloupe.apps import WhatIf
+from dataloupe.apps import GroupInfluences, Leaks, Mislabels, Support, WhatIf
 from dataloupe.core import Attribution, Outcomes
 from dataloupe.judge import LDS, Calibration, RemovalTest
 from dataloupe.report._answers import answer_sentence, answer_views
@@ -21,6 +21,7 @@ from dataloupe.report._cards import check_targets, choose_targets, target_cards
 from dataloupe.report._judged import plots, rank_chart, removal_views
 from dataloupe.report._origin import origins
 from dataloupe.report._parts import Parts, judged, sort_parts
+from dataloupe.report._uses import panels, use_sentence
 from dataloupe.report._words import between, capital, count, fixed, joined, quoted
 
 READING = {
@@ -29,7 +30,18 @@ READING = {
     "until they are calibrated.",
 }
 
-Part = Attribution | Outcomes | LDS | Calibration | RemovalTest | WhatIf
+Part = (
+    Attribution
+    | Outcomes
+    | LDS
+    | Calibration
+    | RemovalTest
+    | WhatIf
+    | Support
+    | Leaks
+    | Mislabels
+    | GroupInfluences
+)
 
 
 def report(
@@ -40,7 +52,7 @@ def report(
     top: int = 8,
     date: str | None = None,
 ) -> Path:
-    """Write attributions, outcomes, judgements and answers as one HTML file that opens anywhere, offline.
+    """Write attributions, outcomes, judgements, answers and findings as one HTML file that opens anywhere, offline.
 
     With :class:`Outcomes` among the parts, the LDS and the calibration of every attribution are computed;
     attributions named random or similarity (of gradients, of features) are its controls. ``targets`` chooses the target rows to show
@@ -86,6 +98,7 @@ def render(parts: Parts, *, title: str | None, targets: list[int] | None, top: i
         "why": why,
         "cards": target_cards(parts, rows, top),
         "answers": answer_views(parts.answers, main),
+        "panels": panels(parts.uses, main),
         "ranks": rank_chart(parts.ranks),
         "plots": plots(parts.ranks, parts.calibrations),
         "removals": removal_views(parts.removals),
@@ -117,6 +130,8 @@ def _summary(parts: Parts) -> str:
     for answer in parts.answers[:1]:
         gone = count(len(answer.removed), "training example")
         found.append(f"{answer_sentence(answer, gone)} ({answer.verdict})")
+    if not found:
+        found += [use_sentence(use) for use in parts.uses[:1]]
     if not found and parts.every:
         names = joined(quoted(method.name) for method in parts.every)
         found.append(f"scores of the training data by {names}, not yet judged by any retraining")

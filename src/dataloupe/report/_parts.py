@@ -2,19 +2,19 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
 
 from dataloupe._errors import BadInput
-from dataloupe.apps import WhatIf
+from dataloupe.apps import GroupInfluences, Leaks, Mislabels, Support, WhatIf
 from dataloupe.core import Attribution, Examples, Outcomes
 from dataloupe.judge import LDS, Calibration, RemovalTest, calibration, lds
 from dataloupe.report._png import check_image
 
-KINDS = (Attribution, Outcomes, LDS, Calibration, RemovalTest, WhatIf)
-
+Use = Support | Leaks | Mislabels | GroupInfluences
+KINDS = (Attribution, Outcomes, LDS, Calibration, RemovalTest, WhatIf, *get_args(Use))
 
 CONTROLS = ("random", "similarity", "gradient norm", "bm25")
 """Words in the name of a method that is there to be beaten."""
@@ -68,6 +68,7 @@ class Parts:
     calibrations: tuple[Calibration, ...]
     removals: tuple[RemovalTest, ...]
     answers: tuple[WhatIf, ...]
+    uses: tuple[Use, ...]
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -114,6 +115,7 @@ def sort_parts(parts: Sequence[Any]) -> Parts:
         tuple(part for part in parts if isinstance(part, Calibration)),
         tuple(part for part in parts if isinstance(part, RemovalTest)),
         tuple(part for part in parts if isinstance(part, WhatIf)),
+        tuple(part for part in parts if isinstance(part, Use)),
     )
     _check_together(found, len(outcomes))
     return found
@@ -178,6 +180,8 @@ def _check_together(parts: Parts, outcomes: int) -> None:
     if parts.main is not None:
         for answer in parts.answers:
             _check_answer(answer, parts.main.n, parts.main.m)
+        for use in parts.uses:
+            _check_use(use, parts.main.n, parts.main.m)
 
 
 def _check_answer(answer: WhatIf, n: int, m: int) -> None:
@@ -186,6 +190,20 @@ def _check_answer(answer: WhatIf, n: int, m: int) -> None:
         _refuse(
             f"a what-if of target {answer.target}, removing up to row {last}, beside {n} rows and {m} targets"
         )
+
+
+def _check_use(use: Use, n: int, m: int) -> None:
+    match use:
+        case Support():
+            fits = use.n == n and all(0 <= case.target < m for case in use.cases)
+        case Leaks():
+            fits = len(use.best) == m and int(use.best_rows.max()) < n
+        case Mislabels():
+            fits = len(use.order) == n
+        case GroupInfluences():
+            fits = len(use.member) == n
+    if not fits:
+        _refuse(f"{type(use).__name__} over other data than the {n} rows and {m} targets beside it")
 
 
 def _refuse(found: str) -> NoReturn:
