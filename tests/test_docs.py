@@ -62,6 +62,13 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [target for target in links(page) if not (page.parent / target).exists()] == []
 
 
+def test_the_readme_names_every_verb() -> None:
+    verbs = re.findall(r'subcommand\("([\w-]+)"\)', (ROOT / "src/dataloupe/cli/_main.py").read_text())
+    readme = (ROOT / "README.md").read_text()
+    assert verbs
+    assert [verb for verb in verbs if f"dataloupe {verb}" not in readme] == []
+
+
 def code_of(page: Path) -> str:
     """The Python blocks of a page, as one file."""
     return "\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE))
