@@ -62,26 +62,59 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [target for target in links(page) if not (page.parent / target).exists()] == []
 
 
+def test_the_readme_names_every_verb() -> None:
+    verbs = re.findall(r'subcommand\("([\w-]+)"\)', (ROOT / "src/dataloupe/cli/_main.py").read_text())
+    readme = (ROOT / "README.md").read_text()
+    assert verbs
+    assert [verb for verb in verbs if f"dataloupe {verb}" not in readme] == []
+
+
 def code_of(page: Path) -> str:
     """The Python blocks of a page, as one file."""
     return "\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE))
 
 
-def test_the_tutorial_runs(tmp_path: Path) -> None:
-    opened = 'dl.Lab("runs/tutorial")'
-    code = code_of(ROOT / "docs" / "tutorial.md")
-    settled = code.replace(
-        opened, opened.replace(")", ', backend="loop")')
-    )  # no clock decides what is tested
+def run_page(name: str, folder: Path, backend: str) -> str:
+    """What a page of docs/ prints, run in a folder; no clock decides what is tested."""
+    code, opened = code_of(ROOT / "docs" / f"{name}.md"), f'dl.Lab("runs/{name}")'
     assert code.count(opened) == 1
-    (tmp_path / "tutorial.py").write_text(settled)
-    words = [sys.executable, "-W", "error", "tutorial.py"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    code = code.replace(opened, f'dl.Lab("runs/{name}", backend="{backend}")')
+    (folder / f"{name}.py").write_text(code)
+    words = [sys.executable, "-W", "error", f"{name}.py"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    own, trak = re.findall(r"LDS ([\d.]+) \[([-\d.]+), .*; 20 targets x 30 subsets x 2 seeds", done.stdout)
+    return done.stdout
+
+
+def test_the_tutorial_runs(tmp_path: Path) -> None:
+    printed = run_page("tutorial", tmp_path, "loop")
+    own, trak = re.findall(r"LDS ([\d.]+) \[([-\d.]+), .*; 20 targets x 30 subsets x 2 seeds", printed)
     assert min(float(own[1]), float(trak[1])) > 0, "both predict better than chance"
-    assert "by 8 pairs of retrainings: agree\nagree\n" in done.stdout
+    assert "by 8 pairs of retrainings: agree\nagree\n" in printed
     assert (tmp_path / "tutorial.html").stat().st_size > 10_000
+
+
+def without_numbers(text: str) -> str:
+    """The words; signs, stars and numbers differ between machines."""
+    return re.sub(r"[-+]?\d[\d.,]*| [*]$", "", text, flags=re.MULTILINE)
+
+
+def lds_values(text: str) -> list[float]:
+    return [float(value) for value in re.findall(r"LDS ([\d.]+) \[", text)]
+
+
+def test_the_page_on_datamodels_prints_what_it_says(tmp_path: Path) -> None:
+    printed = run_page("datamodels", tmp_path, "stacked")
+    page = (ROOT / "docs" / "datamodels.md").read_text()
+    shown = "".join(re.findall(r"^```text\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE))
+    assert without_numbers(printed) == without_numbers(shown)
+    assert lds_values(printed) == pytest.approx(lds_values(shown), abs=0.05)
+    ridge, lasso, trak, together = lds_values(printed)
+    assert together > max(ridge, lasso, trak), "the prior and the datamodel are better than either"
+    assert "target 99, training row 17:" in printed, "the copy is found"
+    found = re.search(r"wrong by construction: (\d+)", printed)
+    assert found
+    assert int(found[1]) >= 7, "wrong labels are found"
 
 
 def test_the_page_of_use_runs(tmp_path: Path) -> None:

@@ -42,11 +42,10 @@ class Fidelity:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        top, noise = "", ""
-        if self.pearson_ceiling is not None:
-            top, noise = f" of at most {self.pearson_ceiling:.2f}", f" (noise alone: {self.noise:.3g})"
+        most = "" if self.pearson_ceiling is None else f" of at most {self.pearson_ceiling:.2f}"
+        least = "" if self.noise is None else f" of at least {self.noise:.3g}"
         return (
-            f"Pearson {self.pearson:.2f} {span(self.pearson_interval)}{top}, mse {self.mse:.3g}{noise}; "
+            f"Pearson {self.pearson:.2f} {span(self.pearson_interval)}{most}, mse {self.mse:.3g}{least}; "
             f"{self.targets} targets x {self.subsets} subsets x {self.repeats} seeds"
         )
 

@@ -74,13 +74,11 @@ def room(side: Side, held: Held) -> tuple[Array, Array, Array, Array]:
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
-def descend(
-    side, held, penalties, share, rules, skip, weights, trace, narrow, crew
-):  # budget: a path has such ends
+def descend(side, held, penalties, share, rules, skip, weights, trace, crew):  # budget: a path has such ends
     """Walk down ``penalties`` (l1 = share p, l2 = (1 - share) p), warm from ``weights``, which end as the best step's.
 
-    ``rules`` = (relative gap, patience, rows); ``skip`` is a column that must stay out (-1: none); ``narrow`` is an
-    empty array of the precision inside a sweep (the gradient that certifies is always fp64). Returns the number
+    ``rules`` = (relative gap, patience, rows, narrow); ``skip`` is a column that must stay out (-1: none). ``narrow``
+    sweeps are in fp32 until that no longer helps; the gradient that certifies is always fp64. Returns the number
     of the best step: of the smallest error on the held-out rows; without them (``held.rows`` = 0) of the
     smallest |residual|^2 / (1 - (1 + non-zeros) / rows)^2, or with rows = 0 the last; and ``crew``, the room for
     members (see :func:`room`), larger where it had to be, for the next target: fresh memory costs more than work.
@@ -88,7 +86,7 @@ def descend(
     n = len(side.right)
     place, size, full = np.full(n, -1), 0, np.zeros(n)
     best, smallest, kept = 0, np.inf, weights.copy()
-    before, gradient, sums = penalties[0], side.right.copy(), (0.0, 0.0)
+    before, gradient, sums, wide = penalties[0], side.right.copy(), (0.0, 0.0), not rules[3]
     crew, size = _join(side, held, crew, place, size, np.nonzero(weights)[0])
     for p in range(size):
         crew[0][W, p] = weights[crew[1][p]]
@@ -100,16 +98,18 @@ def descend(
         goal = rules[0] * side.square / 2.0
         while True:
             crew, size = _join(side, held, crew, place, size, _outside(side, place, gradient, bar, skip))
-            h = np.empty(size, dtype=narrow.dtype)
-            for p in range(size):
-                h[p] = full[crew[1][p]]
-            sums = _settle(side, crew, h, sums, bars, goal / 2.0)
+            known = full[crew[1][:size]]
+            if wide:
+                sums = _settle(side, crew, known, sums, bars, goal / 2.0)
+            else:
+                sums = _settle(side, crew, known.astype(np.float32), sums, bars, goal / 2.0)
             gradient, sums = _refresh(side, crew, size, full)
             gap, residual = _certify(side, crew, place, size, gradient, bars, skip)
             bar = bars[0] * (1.0 + 1e-9)
             if len(_outside(side, place, gradient, bar, skip)) == 0:
                 if gap <= rules[0] * side.square / 2.0 or goal < rules[0] * side.square * 1e-9:
                     break
+                wide = wide or goal < rules[0] * side.square / 2.0
                 goal /= 4.0
         table, idx = crew[0], crew[1]
         trace.gap[step], trace.residual[step] = gap / max(side.square / 2.0, 1e-300), residual

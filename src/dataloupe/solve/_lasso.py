@@ -242,8 +242,7 @@ def _walk(
     other = fit if held is None else held
     other_right = right if held is None else np.ascontiguousarray(held.right.T)
     level, shift = other.level - fit.level, other.mean - fit.mean
-    rules = (path.gap, path.patience, float(fit.rows) if choose else 0.0)
-    narrow = np.zeros(0, dtype=np.float32 if path.gap >= NARROW else np.float64)
+    rules = (path.gap, path.patience, float(fit.rows) if choose else 0.0, path.gap >= NARROW)
     none, count = np.zeros((0, 0)), 0.0 if held is None else float(held.rows)
 
     turn = itertools.count()
@@ -257,7 +256,7 @@ def _walk(
             )
             trace = Trace(error[j], gap[j], residual[j], nonzero[j], none)
             best[j], crew = descend(
-                side, away, scaled[j], path.share, rules, int(out[j]), weights[j], trace, narrow,
+                side, away, scaled[j], path.share, rules, int(out[j]), weights[j], trace,
                 crew or room(side, away),
             )  # fmt: skip
 
