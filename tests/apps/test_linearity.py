@@ -177,3 +177,17 @@ def test_finished_models_cannot_be_asked():
         linear_residual(
             dataclasses.replace(question, learner=Finished()), MemoryLab(), pairs=20, fraction=0.9
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Batched(Polynomial):
+    """The same, with a batch size to read."""
+
+    batch_size: int = 10
+
+
+@pytest.mark.parametrize(("batch", "told"), [(10, True), (40, False)])
+def test_a_jump_in_the_number_of_steps_is_told(batch, told):
+    """Halves of 40 examples have about 20, which batches of 10 cut into 2 or 3 steps, and batches of 40 into one."""
+    found = ask(Batched(batch_size=batch), pairs=40)
+    assert any("steps of 10 examples" in note for note in found.notes) == told

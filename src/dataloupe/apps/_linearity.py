@@ -18,6 +18,10 @@ LEAST = 10
 """Families that an estimate needs."""
 
 
+MOST_ALIKE = 0.95
+"""The share of the subsets whose epochs have one number of steps, below which a note says that they differ."""
+
+
 @dataclasses.dataclass(frozen=True)
 class LinearResidual:
     """What the best linear datamodel explains, and what it leaves over: no fitted one does better.
@@ -135,7 +139,7 @@ def linear_residual(
         families=values.shape[1],
         targets=values.shape[2],
         fraction=fraction,
-        notes=tuple(notes),
+        notes=(*notes, *_steps_note(question, subsets)),
     )
 
 
@@ -158,6 +162,20 @@ def correlated_subsets(n: int, pairs: int, fraction: float, rhos: Sequence[float
             do="raise the fraction, or ask about more training examples",
         )
     return Subsets.listed(masks, seed=seed)
+
+
+def _steps_note(question: Question, subsets: Subsets) -> tuple[str, ...]:
+    """A sentence where independent subsets differ in how many steps an epoch has: the output jumps with their size."""
+    batch = getattr(question.learner, "batch_size", None)
+    if not isinstance(batch, int) or getattr(question.learner, "removal", "") != "repack":
+        return ()
+    steps, count = np.unique(-(-subsets.masks().sum(axis=1) // batch), return_counts=True)
+    if len(steps) == 1 or count.max() / count.sum() > MOST_ALIKE:
+        return ()
+    return (
+        f"an epoch has {steps[0]} to {steps[-1]} steps of {batch} examples, by the subset's size: part of what is not "
+        "linear may be that; a batch size that does not divide the mean size tells",
+    )
 
 
 def _families(outcomes: Outcomes, pairs: int) -> tuple[Float[np.ndarray, "a k m"], Int[np.ndarray, " k"]]:
