@@ -23,6 +23,17 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("house")
 
 
+@pytest.fixture(autouse=True)
+def question_files_of_one_test():
+    """A question file that a test loads, and then changes, is not sent to the workers of the next test."""
+    from dataloupe.run import _modules  # imported late: what conftest imports is not checked at run time
+
+    before = dict(_modules._LOADED)
+    yield
+    _modules._LOADED.clear()
+    _modules._LOADED.update(before)
+
+
 @pytest.fixture
 def unchecked():
     """As users call: without the run-time check of shapes and types, so that our own errors are met."""
