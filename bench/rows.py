@@ -30,7 +30,13 @@ def lasso(found: dict) -> list[Row]:
         if f"{name} / whole path" in found:
             rows.append((f"{name} over the same path / ours", f"{found[f'{name} / whole path']:.0f}x", bar))
     share = found["co-occurrences s"] / found["floor of the multiplier s"]
-    rows.append(("co-occurrences / floor of AND-count-add in cache", f"{share:.2f}x", "<= 2x"))
+    rows.append(
+        (
+            "co-occurrences / the same words met inside the second cache (the multiplier's floor)",
+            f"{share:.2f}x",
+            "<= 2x",
+        )
+    )
     product = found["float32 product s"] / found["co-occurrences s"]
     rows.append(("float32 product of the same masks / co-occurrences", f"{product:.1f}x", ""))
     return [(f"lasso: {what}", *rest) for what, *rest in rows]

@@ -21,6 +21,8 @@ W, C, T, Q, SEEN = range(5)
 """Rows of the members' table: weight, c, tilt, diagonal, and the weight that the full gradient knows."""
 SWEEPS = 2000
 """Passes over the members per visit, after which a step ends with the gap that it has."""
+PAD = 32
+"""Extra columns of the members' square: rows a power of two apart would share their place in the cache."""
 WIDE = 4
 """Coordinates whose moves go through the members together."""
 
@@ -173,6 +175,7 @@ def _join(side, held, crew, place, size, new):
         table[W, p] = table[SEEN, p] = 0.0
         table[C, p], table[T, p], table[Q, p] = side.right[i], side.gram.tilt[i], side.gram.diagonal[i]
     _meet_all(side.gram.deviations, idx, size, wanted, sub)
+    _mirror(sub, size, wanted)
     if held.rows > 0:
         _meet_all(held.side.gram.deviations, idx, size, wanted, sub_held)
     return (table, idx, sub, sub_held), wanted
@@ -181,7 +184,7 @@ def _join(side, held, crew, place, size, new):
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _larger(square, size, space):
-    larger = np.empty((space, space), dtype=square.dtype)
+    larger = np.empty((space, space + PAD), dtype=square.dtype)
     larger[:size, :size] = square[:size, :size]
     return larger
 
@@ -189,17 +192,23 @@ def _larger(square, size, space):
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _meet_all(deviations, idx, size, wanted, square):
-    """Rows of the members from ``size`` to ``wanted``, and their mirror in small tiles."""
+    """Rows of the members from ``size`` to ``wanted``, up to their diagonal."""
     near = np.empty(deviations.shape[1], dtype=deviations.dtype)
     for p in range(size, wanted):
         near[:] = deviations[idx[p]]  # one stream through memory, then jumps inside the first cache
         to = square[p]
-        for q in range(wanted):
+        for q in range(p + 1):
             to[q] = near[idx[q]]
-    for top in range(0, size, 32):
-        for left in range(size, wanted, 32):
-            for p in range(top, min(top + 32, size)):
-                for q in range(left, min(left + 32, wanted)):
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def _mirror(square, size, wanted):
+    """What lies above the diagonal in the columns from ``size`` to ``wanted``, in small tiles."""
+    for top in range(0, wanted, 32):
+        for left in range(max(top, size - size % 32), wanted, 32):
+            for p in range(top, min(top + 32, wanted)):
+                for q in range(max(left, p + 1, size), min(left + 32, wanted)):
                     square[p, q] = square[q, p]
 
 
@@ -243,7 +252,7 @@ def _settle(side, crew, h, sums, bars, goal):
     return total, lean
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, fastmath={"contract"})
 @no_type_check
 def _move(h, sub, moves, start, stop, moved):
     """h += moves @ sub[start:stop], four rows in one pass where most of them moved."""
@@ -283,7 +292,7 @@ def _gap(square, inner, along, norm, ridge, steepest, bars):
     return rr / 2.0 + l1 * norm - scale * (square - along) + scale * scale * rr / 2.0
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, fastmath={"contract"})
 @no_type_check
 def _refresh(side, crew, size, full):
     """Bring D w up to date over all columns; returns the gradient X'(y - X w) and the sums of the weights."""
@@ -297,14 +306,16 @@ def _refresh(side, crew, size, full):
         if table[W, p] != table[SEEN, p]:
             moved[count] = p
             count += 1
-    for q in range(0, count - 3, 4):
-        p0, p1, p2, p3 = moved[q], moved[q + 1], moved[q + 2], moved[q + 3]
-        d0, d1 = table[W, p0] - table[SEEN, p0], table[W, p1] - table[SEEN, p1]
-        d2, d3 = table[W, p2] - table[SEEN, p2], table[W, p3] - table[SEEN, p3]
-        r0, r1, r2, r3 = dev[idx[p0]], dev[idx[p1]], dev[idx[p2]], dev[idx[p3]]
-        for i in range(n):
-            full[i] += d0 * r0[i] + d1 * r1[i] + d2 * r2[i] + d3 * r3[i]
-    for q in range(count - count % 4, count):
+    for q in range(0, count - 7, 8):
+        p = moved[q : q + 8]
+        d = table[W][p] - table[SEEN][p]
+        r0, r1, r2, r3 = dev[idx[p[0]]], dev[idx[p[1]]], dev[idx[p[2]]], dev[idx[p[3]]]
+        r4, r5, r6, r7 = dev[idx[p[4]]], dev[idx[p[5]]], dev[idx[p[6]]], dev[idx[p[7]]]
+        d0, d1, d2, d3, d4, d5, d6, d7 = d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7]
+        for i in range(n):  # eight rows in one pass over the gradient
+            low = d0 * r0[i] + d1 * r1[i] + d2 * r2[i] + d3 * r3[i]
+            full[i] += low + d4 * r4[i] + d5 * r5[i] + d6 * r6[i] + d7 * r7[i]
+    for q in range(count - count % 8, count):
         p0 = moved[q]
         d0, r0 = table[W, p0] - table[SEEN, p0], dev[idx[p0]]
         for i in range(n):
