@@ -21,6 +21,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numba
 import numpy as np
 
 from dataloupe.core import Subsets
@@ -52,9 +53,9 @@ def timed(work, *arguments, **settings):
 
 
 def counting(masks: np.ndarray) -> dict:
-    """The co-occurrences, as many words met by the same kernel inside the second cache, and a float32 product."""
+    """The co-occurrences, as many words met by the same kernel inside the first cache, and a float32 product."""
     bits = pack_columns(masks)
-    near = np.tile(bits[:64], (1, 4))  # one band of columns, long enough that starting a call is nothing
+    near = np.ascontiguousarray(bits[:8])
     co_occurrences(bits)
     counts = min(timed(co_occurrences, bits)[1] for _ in range(5))
     packing = min(timed(pack_columns, masks)[1] for _ in range(3))
@@ -73,17 +74,19 @@ def counting(masks: np.ndarray) -> dict:
 
 def _rate(near: np.ndarray) -> float:
     """Words met per second on all cores where nothing has to be fetched."""
+    cores, rounds = os.cpu_count(), 40_000
     found = np.zeros((len(near), len(near)), dtype=np.int32)
-
-    def often(_: int) -> None:
-        for _ in range(40):
-            _meet(near, 0, found)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(often, range(os.cpu_count())))
-        seconds = timed(lambda: list(pool.map(often, range(os.cpu_count()))))[1]
+    _often(near, found, 1)
+    with ThreadPoolExecutor(cores) as pool:
+        seconds = timed(lambda: list(pool.map(lambda _: _often(near, found, rounds), range(cores))))[1]
     pairs = len(near) * (len(near) + 4) / 2  # tiles of four on the diagonal are whole
-    return os.cpu_count() * 40 * pairs * near.shape[1] / seconds
+    return cores * rounds * pairs * near.shape[1] / seconds
+
+
+@numba.njit(nogil=True)
+def _often(near, found, rounds):
+    for _ in range(rounds):
+        _meet(near, 0, found)
 
 
 def _bandwidth() -> float:

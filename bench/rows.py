@@ -32,7 +32,7 @@ def lasso(found: dict) -> list[Row]:
     share = found["co-occurrences s"] / found["floor of the multiplier s"]
     rows.append(
         (
-            "co-occurrences / the same words met inside the second cache (the multiplier's floor)",
+            "co-occurrences / the same words met inside the first cache (the multiplier's floor)",
             f"{share:.2f}x",
             "<= 2x",
         )
