@@ -183,6 +183,8 @@ def test_bad_input_is_refused():
         lasso(stats)
     with pytest.raises(BadInput, match=r"dl-773.*30 rows"):
         lasso(stats, folds=parts[:3])
+    with pytest.raises(BadInput, match=r"dl-773.*without a row"):
+        lasso(stats, folds=[stats, stats - stats])
     for exclude in (np.array([0, 1]), np.array([0, 1, 5])):
         with pytest.raises(BadInput, match="dl-774"):
             lasso(stats, penalty=0.1, exclude=exclude)

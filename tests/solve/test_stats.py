@@ -108,9 +108,14 @@ def test_blocks_of_a_lab_are_gathered_without_what_diverged():
     same(SuffStats.gather([*broken.split(10)])[0], SuffStats.of(masks, y))
 
 
-def test_blocks_of_two_questions_are_not_mixed():
+def test_two_questions_are_not_mixed():
+    one, other = outcomes(question="one"), outcomes(question="other")
     with pytest.raises(BadInput, match=r"dl-770.*one question"):
-        SuffStats.gather([outcomes(question="one"), outcomes(question="other")])
+        SuffStats.gather([one, other])
+    [a], [b] = SuffStats.gather([one]), SuffStats.gather([other])
+    with pytest.raises(BadInput, match=r"dl-770.*one question"):
+        a + b
+    assert (a + SuffStats.of(*rows(24, 7, 2))).question == "one"
     assert SuffStats.gather([outcomes(), outcomes(seed=1)])[0].count == 48
 
 
@@ -132,3 +137,6 @@ def test_bad_rows_are_refused():
         whole + SuffStats.of(masks[:, 1:], y)
     with pytest.raises(BadInput, match="dl-771"):
         folds_of(5, 3)
+    for fold in (np.zeros(19, int), np.full(20, 2), np.full(20, -1)):
+        with pytest.raises(BadInput, match="dl-779"):
+            SuffStats.split(blocks_of(masks, y, 7), fold, 2)

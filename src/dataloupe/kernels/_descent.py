@@ -60,7 +60,6 @@ class Trace(NamedTuple):
     gap: Array
     residual: Array
     nonzero: Array
-    coefficients: Array
 
 
 def room(side: Side, held: Held) -> tuple[Array, Array, Array, Array]:
@@ -116,9 +115,6 @@ def descend(side, held, penalties, share, rules, skip, weights, trace, crew):  #
         table, idx = crew[0], crew[1]
         trace.gap[step], trace.residual[step] = gap / max(side.square / 2.0, 1e-300), residual
         trace.nonzero[step] = np.count_nonzero(table[W, :size])
-        if len(trace.coefficients):
-            for p in range(size):
-                trace.coefficients[step, idx[p]] = table[W, p]
         if held.rows > 0:
             error = _held_out(held, crew, size)
         elif rules[2] > 0:

@@ -73,10 +73,8 @@ class Fista:
         start: Float[np.ndarray, "m n"] | None = None,
     ) -> Walked:
         """Every target down its penalties; see :class:`Walk`."""
-        (m, steps), n = penalties.shape, len(fit.mean)
-        weights = np.zeros((m, n)) if start is None else start.copy()
-        error, gap, residual = (np.full((m, steps), np.inf) for _ in range(3))
-        found = Walked(weights, np.zeros(m, dtype=np.int64), error, gap, residual, np.zeros((m, steps)))
+        m, steps = penalties.shape
+        found = Walked.begun(m, len(fit.mean), steps, start)
         gram = torch.from_numpy(fit.dense()).to(self.device)
         other = None if held is None else torch.from_numpy(held.dense()).to(self.device)
         bound = curvature(gram)

@@ -46,4 +46,12 @@ def parts_of(
             found=found,
             do='give folds=SuffStats.split(...) of the same rows, or select="gcv"',
         )
-    return stats, folds if select == "k-fold" else folds[-1:]
+    chosen = folds if select == "k-fold" else folds[-1:]
+    if min(part.count for part in chosen) < 1:
+        raise BadInput(
+            "dl-773",
+            asked="a penalty chosen on folds of the rows",
+            found="a fold without a row: all of its subsets had a diverged run",
+            do='use fewer folds, more subsets, or select="gcv"',
+        )
+    return stats, chosen

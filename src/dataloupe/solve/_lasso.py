@@ -176,6 +176,13 @@ class Walked(NamedTuple):
     residual: Float[np.ndarray, "m steps"]
     nonzero: Float[np.ndarray, "m steps"]
 
+    @classmethod
+    def begun(cls, m: int, n: int, steps: int, start: Float[np.ndarray, "m n"] | None) -> "Walked":
+        """Nothing walked yet: every error infinite, weights at the start or at 0."""
+        weights = np.zeros((m, n)) if start is None else start.copy()
+        error, gap, residual = (np.full((m, steps), np.inf) for _ in range(3))
+        return cls(weights, np.zeros(m, dtype=np.int64), error, gap, residual, np.zeros((m, steps)))
+
     def score(self) -> Float[np.ndarray, " m"]:
         """The error of every target's best step."""
         return self.error[np.arange(len(self.best)), self.best]
@@ -234,16 +241,14 @@ def _walk(
 
     Targets are shared between the cores (numba's count: ``NUMBA_NUM_THREADS``); none depends on another.
     """
-    (m, steps), n = penalties.shape, len(fit.mean)
-    weights = np.zeros((m, n)) if start is None else start.copy()
-    error, gap, residual = (np.full((m, steps), np.inf) for _ in range(3))
-    nonzero, best = np.zeros((m, steps)), np.zeros(m, dtype=np.int64)
+    m, steps = penalties.shape
+    found = Walked.begun(m, len(fit.mean), steps, start)
     right, scaled = np.ascontiguousarray(fit.right.T), penalties * (fit.rows * ROUND_UP)
     other = fit if held is None else held
     other_right = right if held is None else np.ascontiguousarray(held.right.T)
     level, shift = other.level - fit.level, other.mean - fit.mean
     rules = (path.gap, path.patience, float(fit.rows) if choose else 0.0, path.gap >= NARROW)
-    none, count = np.zeros((0, 0)), 0.0 if held is None else float(held.rows)
+    count = 0.0 if held is None else float(held.rows)
 
     turn = itertools.count()
 
@@ -254,13 +259,13 @@ def _walk(
             away = Held(
                 Side(other.gram, other_right[j], float(other.square[j])), count, shift, float(level[j])
             )
-            trace = Trace(error[j], gap[j], residual[j], nonzero[j], none)
-            best[j], crew = descend(
-                side, away, scaled[j], path.share, rules, int(out[j]), weights[j], trace,
+            trace = Trace(found.error[j], found.gap[j], found.residual[j], found.nonzero[j])
+            found.best[j], crew = descend(
+                side, away, scaled[j], path.share, rules, int(out[j]), found.weights[j], trace,
                 crew or room(side, away),
             )  # fmt: skip
 
     cores: int = vars(config)["NUMBA_NUM_THREADS"]
     with ThreadPoolExecutor(cores) as pool:
         list(pool.map(work, range(cores)))
-    return Walked(weights, best, error, gap, residual, nonzero)
+    return found

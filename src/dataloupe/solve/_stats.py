@@ -44,6 +44,8 @@ class SuffStats:
     right: Float[np.ndarray, "n m"]
     total: Float[np.ndarray, " m"]
     square: Float[np.ndarray, " m"]
+    question: str = ""
+    """Whose outputs they are, where that is known: statistics of two questions are not mixed."""
 
     @classmethod
     def of(cls, masks: Bool[np.ndarray, "k n"], y: Float[np.ndarray, "k m"]) -> "SuffStats":
@@ -59,17 +61,18 @@ class SuffStats:
     def split(
         cls, blocks: Iterable[tuple[Array, Array]], fold: Int[np.ndarray, " k"] | None, folds: int
     ) -> "list[SuffStats]":
-        """One set of statistics a fold, in one pass; ``fold [k]`` is every row's (see :func:`folds_of`)."""
-        every = fold
-        return cls._split(
-            blocks,
-            lambda start, size: np.zeros(size, int) if every is None else every[start : start + size],
-            folds,
-        )
+        """One set of statistics a fold, in one pass; ``fold [k]`` is every row's (see :func:`folds_of`).
+
+        Raises ``BadInput`` dl-779 where ``fold`` does not name one of the ``folds`` for every row.
+        """
+        return cls._split(blocks, lambda start, size: _named(fold, folds, start, size), folds)
 
     @classmethod
     def _split(
-        cls, blocks: Iterable[tuple[Array, Array]], whose: Callable[[int, int], Array], folds: int
+        cls,
+        blocks: Iterable[tuple[Array, Array]],
+        whose: Callable[[int, int], Array],
+        folds: int,
     ) -> "list[SuffStats]":
         """``whose(start, size)`` gives the folds of the block that begins at row ``start``."""
         sums: list[_Sum] = []
@@ -100,27 +103,22 @@ class SuffStats:
         Raises ``BadInput`` dl-770 where two blocks are known to answer different questions.
         """
         whose: list[Array] = []  # the folds of the rows that are kept, known once their block is read
+        asked = ""
 
         def kept() -> Iterator[tuple[Array, Array]]:
-            start, asked = 0, ""
+            nonlocal asked
+            start = 0
             for block in blocks:
-                answers = str(block.facts.get("question", ""))
-                if asked and answers and answers != asked:
-                    raise BadInput(
-                        "dl-770",
-                        asked="statistics of one question",
-                        found="blocks of two: their trainings or outputs differ",
-                        do="gather the outcomes of one question, from one lab or several",
-                    )
-                asked = asked or answers
+                asked = _one_question(asked, str(block.facts.get("question", "")))
                 good = (block.status == OK).all(axis=1)
                 numbers = np.flatnonzero(good)
-                whose.append(np.zeros(len(numbers), int) if fold is None else fold[start + numbers])
+                whose.append(_named(fold, folds, start, len(good))[numbers])
                 start += len(good)
                 if len(numbers):
                     yield block.subsets.masks(numbers), block.mean()[numbers]
 
-        return cls._split(kept(), lambda *_: whose[-1], folds)
+        parts = cls._split(kept(), lambda *_: whose[-1], folds)
+        return [dataclasses.replace(part, question=asked) for part in parts]
 
     @property
     def n(self) -> int:
@@ -154,12 +152,14 @@ class SuffStats:
                 found=f"{other.count} rows, {other.n} examples and {other.m} targets",
                 do="combine statistics of the same question; take away only what is inside",
             )
+        question = _one_question(self.question, other.question)
         return SuffStats(
             self.count + sign * other.count,
             self.together + np.int32(sign) * other.together,
             self.right + sign * other.right,
             self.total + sign * other.total,
             self.square + sign * other.square,
+            question,
         )
 
     def centred(self) -> Centred:
@@ -176,6 +176,35 @@ class SuffStats:
         gram = Gram(deviations, float(base), ones / np.sqrt(k), ones * (1.0 - mean))
         square = np.maximum(self.square - k * level**2, 0.0)
         return Centred(k, mean, level, gram, self.right - np.outer(ones, level), square)
+
+
+def _one_question(asked: str, answers: str) -> str:
+    """The question of both, if they are not known to be two (dl-770)."""
+    if asked and answers and answers != asked:
+        raise BadInput(
+            "dl-770",
+            asked="statistics of one question",
+            found="those of two: their trainings or outputs differ",
+            do="gather the outcomes of one question, from one lab or several",
+        )
+    return asked or answers
+
+
+def _named(fold: Int[np.ndarray, " k"] | None, folds: int, start: int, size: int) -> Int[np.ndarray, " size"]:
+    """The folds of some rows; no row is left out because nothing names its fold."""
+    if fold is None:
+        return np.zeros(size, dtype=np.int64)
+    rows = fold[start : start + size]
+    if len(rows) < size or rows.min(initial=0) < 0 or rows.max(initial=0) >= folds:
+        raise BadInput(
+            "dl-779",
+            asked=f"statistics in {folds} folds",
+            found=f"{len(fold)} fold numbers for {start + size} rows or more"
+            if len(rows) < size
+            else f"fold numbers from {fold.min()} to {fold.max()}",
+            do="give every row a number from 0 to folds - 1: folds_of(k, folds)",
+        )
+    return rows
 
 
 class _Sum:
