@@ -41,3 +41,17 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.fixture
+def run(capsys):
+    """The command line, in this process: (exit code, stdout, stderr)."""
+    from dataloupe.cli import main
+
+    def words(*given):
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in given])
+        said = capsys.readouterr()
+        return int(stop.value.code or 0), said.out, said.err
+
+    return words

@@ -6,20 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from command_line import Run
 
 from dataloupe import apps, judge
 from dataloupe.cli import _demo, _doctor, _plan, main
 from dataloupe.cli._base import load_question
 from dataloupe.cli._folder import attributions, judged_outcomes, keep_looks
 from dataloupe.cli._main import carry_out
-from dataloupe.cli._show import _picture
+from dataloupe.cli._show import picture_of
 from dataloupe.core import DenseAttribution, Examples, Info, Question, SteppedLearner, Subsets
 from dataloupe.engine import Backend, Choice
 from dataloupe.formats import read_attribution, to_sparse
@@ -48,21 +48,6 @@ train, test = dataloupe.data.digits()
 learner = testing.RidgeLearner(penalty=10.0, classes=10)
 question = core.Question(learner, train[:40], test[:4], outputs.margin)
 """
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command line, in this process: (exit code, stdout, stderr)."""
-
-    def words(*given: Any) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main([str(word) for word in given])
-        said = capsys.readouterr()
-        return int(stop.value.code or 0), said.out, said.err
-
-    return words
 
 
 @pytest.fixture(autouse=True)
@@ -567,7 +552,7 @@ def test_every_word_of_every_verb_has_help(verb: str, capsys: pytest.CaptureFixt
 def test_a_picture_has_two_pixels_a_character() -> None:
     image = np.arange(64, dtype=np.uint8).reshape(1, 8, 8)
     data = Examples(torch.zeros(1, 2), images=image)
-    picture = _picture(data, 0)
+    picture = picture_of(data, 0)
     assert picture is not None
     assert [len(line) for line in picture.plain.split("\n")] == [8] * 4
     first = picture.spans[0].style
@@ -576,7 +561,7 @@ def test_a_picture_has_two_pixels_a_character() -> None:
 
 def test_a_wide_picture_is_made_small() -> None:
     data = Examples(torch.zeros(1, 2), images=np.full((1, 28, 28, 3), 200, np.uint8))
-    picture = _picture(data, 0)
+    picture = picture_of(data, 0)
     assert picture is not None
     lines = picture.plain.split("\n")
     assert (len(lines), len(lines[0])) == (7, 14)

@@ -1,15 +1,14 @@
 """``groups`` and the effect size of ``plan``, on the command line."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Run
 
 from dataloupe import apps
-from dataloupe.cli import _plan, main
+from dataloupe.cli import _plan
 from dataloupe.cli._base import load_question
 from dataloupe.core import Subsets
 from dataloupe.lab import Lab
@@ -28,21 +27,6 @@ question = core.Question(learner, few, test[:12], outputs.margin)
 numbers = core.Examples(few.inputs, few.labels.double(), meta=few.meta)
 regression = core.Question(testing.RidgeLearner(penalty=10.0), numbers, numbers[:3], outputs.value)
 """
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command line, in this process: (exit code, stdout, stderr)."""
-
-    def words(*given: Any) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main([str(word) for word in given])
-        said = capsys.readouterr()
-        return int(stop.value.code or 0), said.out, said.err
-
-    return words
 
 
 @pytest.fixture(scope="module")

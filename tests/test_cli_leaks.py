@@ -1,44 +1,17 @@
 """`leaks` and `mislabels` on the command line say what the library says."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Run, by_hand, with_scores
 
 from dataloupe.apps import leaks, mislabels
-from dataloupe.cli import main
 from dataloupe.cli._base import load_question
-from dataloupe.core import DenseAttribution, Info, Subsets
+from dataloupe.core import Subsets
 from dataloupe.engine import Backend, Choice
 from dataloupe.lab import Lab
-
-RIDGE = """
-import dataloupe.data
-from dataloupe import core, outputs, testing
-
-train, test = dataloupe.data.digits()
-learner = testing.RidgeLearner(penalty=10.0, classes=10)
-question = core.Question(learner, train[:40], test[:31], outputs.margin)
-itself = core.Question(learner, train[:40], train[:40], outputs.margin)
-"""
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command line, in this process: (exit code, stdout, stderr)."""
-
-    def words(*given: Any) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main([str(word) for word in given])
-        said = capsys.readouterr()
-        return int(stop.value.code or 0), said.out, said.err
-
-    return words
 
 
 @pytest.fixture(autouse=True)
@@ -50,21 +23,8 @@ def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two questions and a lab that holds scores by hand for both."""
-    folder = tmp_path_factory.mktemp("cli-leaks")
-    (folder / "ridge.py").write_text(RIDGE)
-    made = Lab(folder / "lab", progress=False)
-    for name in ("question", "itself"):
-        question = load_question(f"{folder}/ridge.py:{name}")
-        made.put("attribution", {"by": name}, *by_hand(question).to_arrays())
-    return folder
-
-
-def by_hand(question: Any) -> DenseAttribution:
-    """Inner products of the images."""
-    scores = question.targets.inputs.numpy() @ question.train.inputs.numpy().T
-    info = Info("by hand", question=question.identity, output="margin")
-    return DenseAttribution(scores, info, index=question.index)
+    """Two questions, and a lab with scores for both."""
+    return with_scores(tmp_path_factory.mktemp("scores"))
 
 
 def test_leaks_is_leaks(run: Run, place: Path) -> None:

@@ -1,44 +1,17 @@
 """`space` and `predict` on the command line say what the library says."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Run, by_hand, with_scores
 
-from dataloupe.apps import clusters, neighbours, principal
-from dataloupe.cli import main
+from dataloupe.apps import clusters, neighbours, principal, removal_of_direction
 from dataloupe.cli._base import load_question
-from dataloupe.core import DenseAttribution, Info
+from dataloupe.core import DenseAttribution, Info, MemoryLab
 from dataloupe.engine import Backend, Choice
 from dataloupe.lab import Lab
-
-RIDGE = """
-import dataloupe.data
-from dataloupe import core, outputs, testing
-
-train, test = dataloupe.data.digits()
-learner = testing.RidgeLearner(penalty=10.0, classes=10)
-question = core.Question(learner, train[:40], test[:31], outputs.margin)
-itself = core.Question(learner, train[:40], train[:40], outputs.margin)
-"""
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command line, in this process: (exit code, stdout, stderr)."""
-
-    def words(*given: Any) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main([str(word) for word in given])
-        said = capsys.readouterr()
-        return int(stop.value.code or 0), said.out, said.err
-
-    return words
 
 
 @pytest.fixture(autouse=True)
@@ -50,21 +23,8 @@ def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two questions and a lab that holds scores by hand for both."""
-    folder = tmp_path_factory.mktemp("cli-leaks")
-    (folder / "ridge.py").write_text(RIDGE)
-    made = Lab(folder / "lab", progress=False)
-    for name in ("question", "itself"):
-        question = load_question(f"{folder}/ridge.py:{name}")
-        made.put("attribution", {"by": name}, *by_hand(question).to_arrays())
-    return folder
-
-
-def by_hand(question: Any) -> DenseAttribution:
-    """Inner products of the images."""
-    scores = question.targets.inputs.numpy() @ question.train.inputs.numpy().T
-    info = Info("by hand", question=question.identity, output="margin")
-    return DenseAttribution(scores, info, bias=np.arange(len(scores), dtype=np.float32), index=question.index)
+    """Two questions, and a lab with scores for both."""
+    return with_scores(tmp_path_factory.mktemp("scores"))
 
 
 def test_space_is_clusters_principal_and_neighbours(run: Run, place: Path) -> None:
@@ -85,8 +45,14 @@ def test_a_direction_is_tested_by_retraining(run: Run, place: Path) -> None:
     words = ("--lab", place / "lab", "--test", 1, "--rows", 4, "--k", 3, "--verify", 2, "--workers", 1)
     code, out, _ = run("space", f"{place}/ridge.py:question", *words, "--json")
     found = json.loads(out)["test"]
-    assert found["component"] == 1 and len(found["top_rows"]) == 4
-    assert code == int(found["verdict"] == "disagree")
+    question = load_question(f"{place}/ridge.py:question")
+    scores = by_hand(question)
+    direction = (principal(scores, 3), 1)
+    expected = removal_of_direction(question, MemoryLab(), scores, direction, k=4, verify=2)
+    assert found["top_rows"] == expected.top_rows.tolist()
+    for told, effect in zip(found["effects"], expected.effects, strict=True):
+        assert told["change"] == pytest.approx(effect.change, rel=1e-3, abs=1e-5)
+    assert (code, found["verdict"]) == (int(expected.verdict == "disagree"), expected.verdict)
 
 
 def test_predict_is_the_attribution(run: Run, place: Path, tmp_path: Path) -> None:

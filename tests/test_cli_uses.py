@@ -2,12 +2,11 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Run
 
 from dataloupe.apps import Support
 from dataloupe.cli import main
@@ -33,20 +32,6 @@ VERBS = {
     "mislabels": ("--subsets", 12),
     "groups": ("--models", 30),
 }
-
-Run = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command line, in this process: (exit code, stdout)."""
-
-    def words(*given: Any) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as stop:
-            main([str(word) for word in given])
-        return int(stop.value.code or 0), capsys.readouterr().out
-
-    return words
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +80,7 @@ def test_what_is_kept_comes_back(place: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_keeps_what_it_says(run: Run, place: Path, verb: str) -> None:
     asked = f"{place}/ridge.py:question"
-    code, out = run(verb, asked, "--lab", place / "lab", "--workers", 1, *VERBS[verb], "--json")
+    code, out, _ = run(verb, asked, "--lab", place / "lab", "--workers", 1, *VERBS[verb], "--json")
     facts = json.loads(out)
     found = uses(Lab(place / "lab", progress=False), load_question(asked).identity)
     (mine,) = [use for use in found if isinstance(use, KINDS[verb])]
@@ -109,13 +94,13 @@ def test_a_verb_keeps_what_it_says(run: Run, place: Path, verb: str) -> None:
 
 def test_report_and_show_read_them_and_write_nothing(run: Run, place: Path, tmp_path: Path) -> None:
     before = LocalStore(place / "lab").digest()
-    code, _ = run("report", place / "lab", "--out", tmp_path / "page.html")
+    code, _, _ = run("report", place / "lab", "--out", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert code == 0
     assert page.count('class="card finding"') == len(VERBS)
     assert page.count("data:image/png") > 30
-    code, out = run("show", place / "lab")
+    code, out, _ = run("show", place / "lab")
     assert (code, "1 support, 1 leaks, 1 mislabels, 1 groups" in out) == (0, True)
-    _, out = run("show", place / "lab", "--json")
+    _, out, _ = run("show", place / "lab", "--json")
     assert json.loads(out)["answers"] == dict.fromkeys(VERBS, 1)
     assert LocalStore(place / "lab").digest() == before

@@ -13,7 +13,7 @@ from dataloupe.apps import Leaks as Found
 from dataloupe.apps import leaks
 from dataloupe.cli._base import Asking, MaybeShare, Number, Out, Result, Text
 from dataloupe.cli._folder import attributions, keep_looks, one
-from dataloupe.cli._show import _label, _picture
+from dataloupe.cli._show import label_of, picture_of
 from dataloupe.cli._uses import keep_use
 from dataloupe.core import Question
 
@@ -81,12 +81,12 @@ def leak_table(found: Found, question: Question, *, pictures: bool) -> Table:
     for p, (example, row) in enumerate(zip(examples.tolist(), found.rows.tolist(), strict=True)):
         table.add_row(
             str(found.targets[p]),
-            Line(_label(question.targets, example)),
+            Line(label_of(question.targets, example)),
             str(row),
-            Line(_label(question.train, row), style="" if same_label(question, example, row) else "red"),
+            Line(label_of(question.train, row), style="" if same_label(question, example, row) else "red"),
             f"{found.scores[p]:.3f}",
             with_error(found.weights[p], None if found.errors is None else found.errors[p]),
-            *([_picture(question.targets, example), _picture(question.train, row)] if shown else []),
+            *([picture_of(question.targets, example), picture_of(question.train, row)] if shown else []),
         )
     return table
 

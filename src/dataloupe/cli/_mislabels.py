@@ -14,7 +14,7 @@ from dataloupe.apps import mislabels
 from dataloupe.cli._base import Asking, MaybeNumber, Number, Out, Result, Text
 from dataloupe.cli._folder import attributions, keep_looks, one
 from dataloupe.cli._leaks import with_error
-from dataloupe.cli._show import _label, _picture
+from dataloupe.cli._show import label_of, picture_of
 from dataloupe.cli._uses import keep_use
 from dataloupe.core import Question, Subsets
 
@@ -82,7 +82,7 @@ def mislabel_table(found: Found, question: Question, k: int, *, pictures: bool) 
     if shown:
         table.add_column("", vertical="middle")
     for row in found.order[:k].tolist():
-        cells: list[Any] = [str(row), Line(_label(question.train, row))]
+        cells: list[Any] = [str(row), Line(label_of(question.train, row))]
         cells.append(with_error(found.scores[row], None if found.errors is None else found.errors[row]))
-        table.add_row(*cells, *([_picture(question.train, row)] if shown else []))
+        table.add_row(*cells, *([picture_of(question.train, row)] if shown else []))
     return table

@@ -81,7 +81,7 @@ def top_facts(attribution: DenseAttribution, target: int, k: int) -> dict[str, A
     for sign in ("helps", "hurts"):
         rows = attribution.top(target, k, sign=sign)
         facts[sign] = [
-            {"row": int(row), "score": float(scores[row]), "label": _label(attribution.train, int(row))}
+            {"row": int(row), "score": float(scores[row]), "label": label_of(attribution.train, int(row))}
             for row in rows
         ]
     return facts
@@ -91,8 +91,8 @@ def top_tables(attribution: DenseAttribution, target: int, k: int, *, pictures: 
     """The target, then its helping and hurting examples side by side."""
     units = "" if attribution.units == "output" else ", relative units"
     example = int(attribution.index[target, 0]) if attribution.index is not None else target
-    head = Line(f"target {target}", style="bold") + Line(f"  {_label(attribution.targets, example)}")
-    picture = _picture(attribution.targets, example) if pictures else None
+    head = Line(f"target {target}", style="bold") + Line(f"  {label_of(attribution.targets, example)}")
+    picture = picture_of(attribution.targets, example) if pictures else None
     sides = Table.grid(padding=(0, 6))
     sides.add_row(
         _side(attribution, target, k, "helps", pictures), _side(attribution, target, k, "hurts", pictures)
@@ -114,12 +114,12 @@ def _side(
     for column in (sign, "label", "score", *([""] if shown else [])):
         table.add_column(column, justify="right" if column == "score" else "left", vertical="middle")
     for row in attribution.top(target, k, sign=sign).tolist():
-        cells: list[Any] = [str(row), Line(_label(data, row)), f"{scores[row]:+.3g}"]
-        table.add_row(*cells, *([_picture(data, row)] if shown else []))
+        cells: list[Any] = [str(row), Line(label_of(data, row)), f"{scores[row]:+.3g}"]
+        table.add_row(*cells, *([picture_of(data, row)] if shown else []))
     return table
 
 
-def _label(data: Examples | None, row: int) -> str:
+def label_of(data: Examples | None, row: int) -> str:
     if data is None:
         return ""
     card = data.show(row)
@@ -127,7 +127,7 @@ def _label(data: Examples | None, row: int) -> str:
     return f"{card.title}{text}"
 
 
-def _picture(data: Examples | None, row: int) -> Line | None:
+def picture_of(data: Examples | None, row: int) -> Line | None:
     """An image in half blocks: two pixels a character."""
     image = data.show(row).image if data is not None else None
     if image is None:

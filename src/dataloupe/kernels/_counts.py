@@ -15,6 +15,8 @@ from numba.core import config
 from numba.extending import intrinsic
 
 _TILE = 4
+_LANES = 8
+"""Words in the widest register: whole registers leave no words to be counted one by one."""
 _BAND = 64
 """Columns that stay in the first cache while all others pass."""
 
@@ -40,7 +42,7 @@ def co_occurrences(bits: UInt64[np.ndarray, "n words"]) -> Int[np.ndarray, "n n"
     [[2, 1], [1, 1]]
     """
     n = len(bits)
-    padded = np.zeros((-(-n // _TILE) * _TILE, max(bits.shape[1], 1)), dtype=np.uint64)
+    padded = np.zeros((-(-n // _TILE) * _TILE, -(-bits.shape[1] // _LANES) * _LANES), dtype=np.uint64)
     padded[:n, : bits.shape[1]] = bits
     found = np.empty((len(padded), len(padded)), dtype=np.int32)
     cores: int = vars(config)["NUMBA_NUM_THREADS"]

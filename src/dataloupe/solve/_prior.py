@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from dataloupe._errors import BadInput
 from dataloupe.solve._checks import check_fit, relative
 from dataloupe.solve._ridge import PENALTIES, centred_gram
+from dataloupe.solve._spectrum import leading
 from dataloupe.solve._whitening import check_penalty
 
 SIMILARITIES = (0.0, 0.5, 0.9)
@@ -195,19 +196,13 @@ def _decompose(
     k, n = masks.shape
     if k <= n:
         common = masks @ profiles - mean @ profiles
-        s, u = _spectrum((1.0 - c) * gram + c * common @ common.T)
+        s, u = leading((1.0 - c) * gram + c * common @ common.T)
         moved = (1.0 - c) * (masks.T @ u - np.outer(mean, u.sum(axis=0)))
         return _Design(u, s, (moved + c * profiles @ (common.T @ u)) / np.sqrt(s))
     root = scipy.linalg.cholesky((1.0 - c) * np.eye(n) + c * profiles @ profiles.T, lower=True)
-    s, v = _spectrum(root.T @ gram @ root)
+    s, v = leading(root.T @ gram @ root)
     directions = root @ v
     return _Design((masks @ directions - mean @ directions) / np.sqrt(s), s, directions)
-
-
-def _spectrum(gram: Float[np.ndarray, "d d"]) -> tuple[Float[np.ndarray, " r"], Float[np.ndarray, "d r"]]:
-    s, vectors = scipy.linalg.eigh(gram)
-    real = s > s[-1] * 1e-10
-    return s[real][::-1], vectors[:, real][:, ::-1]
 
 
 def _choose(

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 from jaxtyping import Bool, Float
 
 from dataloupe.solve._checks import check_fit, relative
+from dataloupe.solve._spectrum import leading
 from dataloupe.solve._whitening import check_penalty
 
 PENALTIES = tuple(float(p) for p in np.geomspace(1e-2, 1e3, 21))
@@ -106,9 +106,7 @@ def ridge(
 def decompose(masks: Bool[np.ndarray, "k n"]) -> Design:
     """The centred design by one symmetric eigendecomposition of its smaller side."""
     mean, gram = centred_gram(masks)
-    s, vectors = scipy.linalg.eigh(gram)
-    real = s > s[-1] * 1e-10
-    s, vectors = s[real][::-1], vectors[:, real][:, ::-1]
+    s, vectors = leading(gram)
     if len(masks) <= len(mean):
         return Design(
             mean, vectors, s, (masks.T @ vectors - np.outer(mean, vectors.sum(axis=0))) / np.sqrt(s)

@@ -12,6 +12,13 @@ NULL = 1e-10
 """Eigenvalues below this share of the largest are 0: fixed-size subsets have one, along (1, ..., 1)."""
 
 
+def leading(gram: Float[np.ndarray, "d d"]) -> tuple[Float[np.ndarray, " r"], Float[np.ndarray, "d r"]]:
+    """The eigenvalues above 0 of a positive matrix, largest first, and their vectors."""
+    values, vectors = scipy.linalg.eigh(gram)
+    real = values > values[-1] * NULL
+    return values[real][::-1], vectors[:, real][:, ::-1]
+
+
 class Spectrum(NamedTuple):
     """X'X = vectors diag(values) vectors', largest first; ``values`` from ``rank`` on are 0."""
 
