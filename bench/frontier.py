@@ -30,7 +30,7 @@ TRUTH = 11
 """Seed of the truth's subsets. The form of the prior was chosen on others (seed 1), which nothing here reads."""
 RIDGES = (0.1, 0.3, 1.0, 3.0, 10.0)
 RIDGE, LASSO = "datamodel (ridge)", "datamodel (lasso)"
-BOTH, MANY = "datamodel, TRAK of 10 models as the prior", "the same, TRAK of 50 models"
+BOTH, MANY = "datamodel (lasso), TRAK of 10 models as the prior", "the same, TRAK of 50 models"
 LINES = {RIDGE: "#9aa0a8", LASSO: "#4b5563", BOTH: "#c2410c", MANY: "#1d4ed8"}
 
 
@@ -126,7 +126,7 @@ def run(case: Case, lab: dl.Lab, *, fresh: bool) -> dict[str, Any]:
         judge(RIDGE, dl.Datamodel(subsets), k)
         judge(LASSO, dl.Datamodel(subsets, estimator="lasso"), k)
         for line, method in priors.items():
-            judge(line, dl.Datamodel(subsets, prior=method), k + method.models)
+            judge(line, dl.Datamodel(subsets, estimator="lasso", prior=method), k + method.models)
     top = dl.ceiling(truth)
     return {
         "title": f"{case.title}: {case.question.n:,} examples, {case.question.m} targets",

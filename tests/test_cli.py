@@ -461,7 +461,7 @@ def test_a_bad_question(
         (("attribute", "ASKED", "--with", "random", "--models", 3, "--lab", "LAB"), "dl-983", "random takes --seed"),
         (("attribute", "ASKED", "--with", "datamodel", "--models", 3, "--lab", "LAB"), "dl-983", "--prior"),
         (("attribute", "ASKED", "--with", "datamodel", "--prior", "random", "--dim", 3, "--lab", "LAB"), "dl-983", "random takes --seed"),
-        (("attribute", "ASKED", "--with", "datamodel", "--prior", "trak", "--estimator", "lasso", "--lab", "EMPTY"), "dl-714", "use ridge"),
+        (("attribute", "ASKED", "--with", "datamodel", "--prior", "trak", "--estimator", "means", "--lab", "EMPTY"), "dl-714", "use ridge or lasso"),
         (("judge", "ASKED", "--lab", "EMPTY"), "dl-984", "dataloupe attribute"),
         (("show", "EMPTY"), "dl-984", "found  none"),
         (("show", "LAB", "--only", "lasso"), "dl-984", "TRAK"),

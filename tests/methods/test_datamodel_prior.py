@@ -13,7 +13,7 @@ from dataloupe.core import DenseAttribution, Examples, Info, MemoryLab, Question
 from dataloupe.judge import lds
 from dataloupe.methods import TRAK, Datamodel, RandomScores
 from dataloupe.methods._prior import check_prior
-from dataloupe.solve import prior_ridge
+from dataloupe.solve import prior_lasso, prior_ridge
 from dataloupe.testing import RidgeLearner
 
 N, M = 40, 6
@@ -121,8 +121,20 @@ def test_a_prior_without_models_is_refused_before_anything_trains():
         Datamodel(SUBSETS, prior=TRAK()).attribute(question(), lab)
 
 
-@pytest.mark.parametrize("estimator", ["lasso", "means"])
-def test_only_ridge_takes_a_prior(estimator):
+def test_with_the_lasso_it_is_the_mixture_of_the_solvers(lab):
+    asked, prior = question(), guess()
+    found = Datamodel(SUBSETS, estimator="lasso", prior=prior).attribute(asked, lab)
+    values = lab.outcomes(asked, SUBSETS).mean().astype(np.float64)
+    solved = prior_lasso(SUBSETS.masks(), values, prior.scores)
+    np.testing.assert_allclose(found.scores, solved.weights, rtol=1e-5, atol=1e-7)
+    assert (found.units, found.info.method) == ("output", "Datamodel (lasso and toward a guess)")
+    assert found.info.certificate["share_of_lasso"] == pytest.approx(solved.share, abs=1e-4)
+    assert found.info.certificate["gap"] < 1e-4
+    assert found.error([[0, 1]]).shape == (1, M)
+
+
+@pytest.mark.parametrize("estimator", ["ols", "means"])
+def test_only_ridge_and_lasso_take_a_prior(estimator):
     with pytest.raises(BadInput, match="dl-714"):
         Datamodel(SUBSETS, estimator=estimator, prior=guess())
 

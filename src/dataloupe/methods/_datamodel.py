@@ -16,7 +16,16 @@ from dataloupe.core import (
     Subsets,
 )
 from dataloupe.methods._fits import STREAMED, Fitted, by_ridge, streamed
-from dataloupe.methods._prior import Prior, ask_prior, check_prior, identity_of, notes_on, toward, with_prior
+from dataloupe.methods._prior import (
+    Prior,
+    ask_prior,
+    check_prior,
+    identity_of,
+    mixed,
+    notes_on,
+    toward,
+    with_prior,
+)
 from dataloupe.solve import PENALTIES, Selection
 
 ESTIMATORS = ("ridge", *STREAMED)
@@ -39,10 +48,12 @@ class Datamodel(AbstractAttributor):
     units: ridge then shrinks toward a multiple of its scores instead of toward 0, and takes examples that it
     scores alike to err alike (:func:`dataloupe.solve.prior_ridge`). Multiple, similarity and penalties are chosen
     by leave-one-out on these subsets; the certificate tells the R2 of prior, datamodel and both. With few
-    retrainings it is about as good as the prior, with many as the datamodel, in between better than either.
+    retrainings it is about as good as the prior, with many as the datamodel, in between better than either. With
+    ``estimator="lasso"`` this ridge and the lasso are averaged, in the proportion that held-out subsets ask for
+    (:func:`dataloupe.solve.prior_lasso`): mostly better still, and slower.
 
     Raises ``BadInput`` dl-710 (an unknown estimator, subsets of other data), dl-713 (a prior of other data),
-    dl-714 (a prior without ridge), dl-719 (``exclude_self`` where it has no meaning) and what the solver raises.
+    dl-714 (a prior for ols or means), dl-719 (``exclude_self`` where it has no meaning) and what the solver raises.
     Source: Ilyas et al. 2022 (datamodels).
 
     >>> Datamodel(Subsets(n=100, count=500)).estimator
@@ -73,8 +84,9 @@ class Datamodel(AbstractAttributor):
                 found="an unknown estimator, fewer than 3 subsets, no seeds or no penalties",
                 do=f"use one of {', '.join(ESTIMATORS)}, at least 3 subsets and 1 seed",
             )
-        if self.exclude_self and self.estimator != "lasso":
-            raise self._not_itself(f"the estimator {self.estimator}", 'use estimator="lasso"')
+        if self.exclude_self and (self.estimator != "lasso" or self.prior is not None):
+            asked = f"the estimator {self.estimator}" + " with a prior" * (self.prior is not None)
+            raise self._not_itself(asked, 'use estimator="lasso", without a prior')
         if self.prior is not None:
             check_prior(self.prior, self.estimator)
             needed = self.prior.requires if isinstance(self.prior, AbstractAttributor) else frozenset()
@@ -84,7 +96,7 @@ class Datamodel(AbstractAttributor):
         """The settings that decide something."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         fields["prior"] = None if self.prior is None else identity_of(self.prior)
-        unused = {"penalties"} if self.estimator != "ridge" else set()
+        unused = {"penalties"} if self.estimator != "ridge" and self.prior is None else set()
         unused |= {"select", "exclude_self"} if self.estimator != "lasso" else set()
         return {name: value for name, value in fields.items() if name not in unused and value is not None}
 
@@ -109,7 +121,7 @@ class Datamodel(AbstractAttributor):
             if question.targets.fingerprint != question.train.fingerprint:
                 raise self._not_itself("targets that are other examples", "ask with targets=train")
             own = question.index[:, 0]
-        if self.estimator != "ridge":
+        if self.estimator != "ridge" and self.prior is None:
             blocks = lab.blocks(question, self.subsets, repeats=self.repeats)
             return self._told(streamed(blocks, self.subsets.count, self.estimator, self.select, own))
         prior = None if self.prior is None else ask_prior(self.prior, question, lab)
@@ -118,11 +130,15 @@ class Datamodel(AbstractAttributor):
         masks, values = kept.subsets.masks(), kept.mean().astype(np.float64)
         if prior is None:
             return self._told(by_ridge(masks, values, self.penalties, outcomes.removal))
-        found = self._told(toward(masks, values, self.penalties, outcomes.removal, prior=prior))
+        given = masks, values, self.penalties, outcomes.removal
+        if self.estimator == "lasso":
+            found = self._told(mixed(*given, prior=prior, select=self.select))
+        else:
+            found = self._told(toward(*given, prior=prior))
         notes = [note for note in (found.info.note, *notes_on(prior, question)) if note]
         info = dataclasses.replace(
             found.info,
-            method=f"Datamodel (toward {prior.info.method})",
+            method=f"Datamodel ({'lasso and ' * (self.estimator == 'lasso')}toward {prior.info.method})",
             note="; ".join(notes),
             cost={**found.info.cost, "prior": prior.info.cost},
         )

@@ -7,9 +7,10 @@ from jaxtyping import Bool, Float
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import array_digest, canonical
+from dataloupe._typing import Facts
 from dataloupe.core import AbstractAttributor, Attribution, Lab, Needs, Question, Removal, Uncertainty
 from dataloupe.methods._fits import Fitted, quartiles
-from dataloupe.solve import prior_ridge
+from dataloupe.solve import PriorRidge, Selection, prior_lasso, prior_ridge
 
 Prior: TypeAlias = Attribution | AbstractAttributor
 
@@ -17,12 +18,12 @@ Prior: TypeAlias = Attribution | AbstractAttributor
 def check_prior(prior: Any, estimator: str) -> None:
     """Refuse what is no prior, and estimators that take none (dl-714)."""
     known = isinstance(prior, Attribution | AbstractAttributor)
-    if not known or estimator != "ridge":
+    if not known or estimator not in ("ridge", "lasso"):
         raise BadInput(
             "dl-714",
             asked=f"a datamodel by {estimator} with a prior",
             found="an estimator that shrinks toward zero" if known else f"a prior of {type(prior).__name__}",
-            do="use ridge, and as the prior an attribution or a method such as TRAK(models=10)",
+            do="use ridge or lasso, and as the prior an attribution or a method such as TRAK(models=10)",
         )
 
 
@@ -83,8 +84,35 @@ def toward(
 ) -> Fitted:
     """Ridge toward the prior."""
     found = prior_ridge(masks, y, prior.rows(slice(None)), penalties)
+    facts = {"prior": prior.info.method, **_facts(found)}
+    return Fitted(found.weights, found.bias, _error(found), facts, len(y), float(masks.mean()), removal)
+
+
+def mixed(
+    masks: Bool[np.ndarray, "k n"],
+    y: Float[np.ndarray, "k m"],
+    penalties: tuple[float, ...],
+    removal: Removal,
+    *,
+    prior: Attribution,
+    select: Selection,
+) -> Fitted:
+    """Lasso and ridge toward the prior, averaged; the error is ridge's."""
+    found = prior_lasso(masks, y, prior.rows(slice(None)), penalties, select=select)
+    names = ("held_out_r2_of_ridge", "held_out_r2_of_lasso", "held_out_r2")
     facts = {
         "prior": prior.info.method,
+        "share_of_lasso": round(found.share, 4),
+        **{name: quartiles(values) for name, values in zip(names, found.held_out, strict=True)},
+        "gap": float(found.lasso.gap.max()),
+        **_facts(found.ridge),
+    }
+    error = _error(found.ridge)
+    return Fitted(found.weights, found.bias, error, facts, len(y), float(masks.mean()), removal)
+
+
+def _facts(found: PriorRidge) -> Facts:
+    return {
         "slope": quartiles(found.slope),
         "similarity": found.similarity,
         "relative_penalty": quartiles(found.penalty / found.eigenvalues.mean()),
@@ -92,5 +120,7 @@ def toward(
         "leave_one_out_r2_of_the_prior": quartiles(found.explained_prior),
         "leave_one_out_r2_without_it": quartiles(found.explained_alone),
     }
-    error = Uncertainty(found.spread, basis=found.basis.astype(np.float32), spectrum=found.spectrum)
-    return Fitted(found.weights, found.bias, error, facts, len(y), float(masks.mean()), removal)
+
+
+def _error(found: PriorRidge) -> Uncertainty:
+    return Uncertainty(found.spread, basis=found.basis.astype(np.float32), spectrum=found.spectrum)

@@ -9,6 +9,8 @@ from dataloupe.solve._lasso import Path as Path
 from dataloupe.solve._lasso import lasso as lasso
 from dataloupe.solve._means import Means as Means
 from dataloupe.solve._means import means as means
+from dataloupe.solve._mixture import Mixture as Mixture
+from dataloupe.solve._mixture import prior_lasso as prior_lasso
 from dataloupe.solve._ols import LeastSquares as LeastSquares
 from dataloupe.solve._ols import least_squares as least_squares
 from dataloupe.solve._prior import SIMILARITIES as SIMILARITIES
