@@ -168,7 +168,7 @@ def draw(found: dict[str, Any], file: Path) -> None:
         ax.set(xscale="log", ylim=(0, 1), xlabel="models trained", ylabel="LDS", title=case["title"])
         ax.xaxis.set_major_formatter("{x:,.0f}")
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0][0].legend(frameon=False, loc="lower right")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=4)
     figure.savefig(file, dpi=150)
 
 
