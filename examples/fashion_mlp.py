@@ -1,7 +1,7 @@
 r"""The question of fashion.py, asked of a network small enough to be trained by the thousands.
 
     dataloupe attribute examples/fashion_mlp.py:question --with datamodel --estimator lasso --prior trak \
-        --curved --ridge 0.3 --subsets 1000 --lab runs/mlp
+        --ridge 0.3 --subsets 1000 --lab runs/mlp
     dataloupe judge examples/fashion_mlp.py:question --lab runs/mlp --subsets 100 --repeats 2
 
 Expect an LDS near 0.80 under a ceiling of 0.96 (with 5 seeds per subset), where the lasso alone has 0.68.

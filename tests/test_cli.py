@@ -24,7 +24,7 @@ from dataloupe.core import DenseAttribution, Examples, Info, Question, SteppedLe
 from dataloupe.engine import Backend, Choice
 from dataloupe.formats import read_attribution, to_sparse
 from dataloupe.lab import Lab
-from dataloupe.methods import TRAK, Datamodel, RandomScores
+from dataloupe.methods import TRAK, Datamodel, Influence, RandomScores
 from dataloupe.store import LocalStore
 
 QUESTION = """
@@ -59,7 +59,7 @@ def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
         backend = Backend("stacked", group=8, unit=8) if stacked else Backend("loop", unit=8)
         return Choice(backend, seconds=1e-3, measured={})
 
-    monkeypatch.setattr("dataloupe.lab.choose", settled)
+    monkeypatch.setattr("dataloupe.lab._lab.choose", settled)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,14 @@ def test_attribute(run: Run, asked: str, lab: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(ours.scores, theirs.scores, rtol=1e-3, atol=1e-4 * np.abs(theirs.scores).max())
 
 
+def test_attribute_by_influence(run: Run, asked: str, tmp_path: Path) -> None:
+    words = ("--with", "influence", "--models", 2, "--damping", 0.5, "--uncurved")
+    code, out, _ = run("attribute", asked, *words, "--lab", tmp_path, "--json")
+    facts = json.loads(out)
+    assert (code, facts["method"], facts["units"]) == (0, "Influence", "relative")
+    assert facts["settings"] == Influence(models=2, damping=0.5, curved=False).settings()
+
+
 def test_attribute_with_a_prior(run: Run, asked: str, tmp_path: Path) -> None:
     words = (
         "--with",
@@ -115,11 +123,11 @@ def test_attribute_with_a_prior(run: Run, asked: str, tmp_path: Path) -> None:
         3,
         "--dim",
         256,
-        "--curved",
+        "--uncurved",
     )
     code, out, _ = run("attribute", asked, *words, "--lab", tmp_path, "--json")
     facts, question, made = json.loads(out), load_question(asked), Lab(tmp_path, progress=False)
-    method = Datamodel(Subsets(n=60, count=80), prior=TRAK(models=3, dim=256, curved=True))
+    method = Datamodel(Subsets(n=60, count=80), prior=TRAK(models=3, dim=256, curved=False))
     assert (code, facts["method"], facts["units"]) == (0, "Datamodel (toward TRAK)", "output")
     assert facts["settings"] == method.settings()
     assert facts["certificate"] == method.attribute(question, made).info.certificate

@@ -18,7 +18,7 @@ from dataloupe.lab import Lab
 def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """The back end is settled: timing it takes longer than these trainings."""
     settled = Choice(Backend("loop", unit=8), seconds=1e-3, measured={})
-    monkeypatch.setattr("dataloupe.lab.choose", lambda *_: settled)
+    monkeypatch.setattr("dataloupe.lab._lab.choose", lambda *_: settled)
 
 
 @pytest.fixture(scope="module")

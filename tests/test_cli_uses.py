@@ -50,7 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     with pytest.MonkeyPatch.context() as patch:
         settled = Choice(Backend("loop", unit=8), seconds=1e-3, measured={})
-        patch.setattr("dataloupe.lab.choose", lambda *_: settled)
+        patch.setattr("dataloupe.lab._lab.choose", lambda *_: settled)
         lab = Lab(folder / "lab", progress=False)
         lab.put("attribution", {"by": "hand"}, *scores.to_arrays())
         for verb, words in VERBS.items():

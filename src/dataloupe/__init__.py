@@ -78,6 +78,7 @@ from dataloupe.methods import TRAK as TRAK
 from dataloupe.methods import Datamodel as Datamodel
 from dataloupe.methods import FeatureSimilarity as FeatureSimilarity
 from dataloupe.methods import GradientSimilarity as GradientSimilarity
+from dataloupe.methods import Influence as Influence
 from dataloupe.methods import RandomScores as RandomScores
 from dataloupe.methods import calibrate as calibrate
 from dataloupe.report import report as report

@@ -1,7 +1,14 @@
 """Every method keeps the attributor's contract."""
 
 from dataloupe.core import Subsets
-from dataloupe.methods import TRAK, Datamodel, FeatureSimilarity, GradientSimilarity, RandomScores
+from dataloupe.methods import (
+    TRAK,
+    Datamodel,
+    FeatureSimilarity,
+    GradientSimilarity,
+    Influence,
+    RandomScores,
+)
 from dataloupe.testing import AttributorContract
 
 
@@ -33,6 +40,11 @@ class TestMeansDatamodel(AttributorContract):
 class TestTRAK(AttributorContract):
     def attributor(self):
         return TRAK(models=3, ridge=0.01)
+
+
+class TestInfluence(AttributorContract):
+    def attributor(self):
+        return Influence(models=3, damping=0.01, curved=False)
 
 
 class TestGradientDot(AttributorContract):

@@ -9,8 +9,15 @@ import torch
 
 from dataloupe import outputs
 from dataloupe._errors import BadInput, CapabilityError, TrainingError
-from dataloupe.core import Examples, Features, MemoryLab, Outcomes, Question, Subsets, TorchModel
-from dataloupe.methods import TRAK, Datamodel, FeatureSimilarity, GradientSimilarity, RandomScores
+from dataloupe.core import Examples, MemoryLab, Outcomes, Question, Subsets, TorchModel
+from dataloupe.methods import (
+    TRAK,
+    Datamodel,
+    FeatureSimilarity,
+    GradientSimilarity,
+    Influence,
+    RandomScores,
+)
 from dataloupe.methods._models import sketch_of
 from dataloupe.solve import SuffStats, lasso
 from dataloupe.testing import RidgeLearner
@@ -171,8 +178,8 @@ class Broken(MemoryLab):
         self.bad = bad
 
     def features(self, question, subsets, k, sketch):
-        train, slope, targets = super().features(question, subsets, k, sketch)
-        return Features(train * np.float32(np.nan if k in self.bad else 1), slope, targets)
+        found = super().features(question, subsets, k, sketch)
+        return found._replace(train=found.train * np.float32(np.nan if k in self.bad else 1))
 
 
 @pytest.mark.parametrize("make", [TRAK, GradientSimilarity])
@@ -345,6 +352,34 @@ def test_a_learner_that_shows_no_models_is_refused_by_gradient_methods():
     assert isinstance(question().learner.models()[0], TorchModel)
 
 
+def test_influence_of_least_squares_is_the_influence_function():
+    method = Influence(models=1, damping=1e-6, fraction=1.0, curved=False)
+    found = method.attribute(question(), MemoryLab())
+    np.testing.assert_allclose(found.scores, influence(), atol=1e-3 * np.abs(influence()).max())
+    assert found.units == "relative" and found.info.method == "Influence"
+    assert found.info.certificate["effective_dimension"] == [pytest.approx(D, abs=0.1)]
+
+
+def test_influence_in_pieces_is_influence_at_once(monkeypatch):
+    method = Influence(models=2, curved=False)
+    whole = method.attribute(question(), MemoryLab()).scores
+    monkeypatch.setattr("dataloupe.methods._influence._NUMBERS", 2 * D)
+    np.testing.assert_allclose(method.attribute(question(), MemoryLab()).scores, whole, rtol=1e-5, atol=1e-7)
+
+
+def test_the_curvature_weighs_the_blocks_of_influence():
+    asked = dataclasses.replace(classes(), learner=Classified(penalty=1.0, classes=3))
+    lab = MemoryLab()
+    x, slope, phi = (
+        a.astype(np.float64) for a in lab.features(asked, Subsets(n=N, count=1), 0, sketch_of(64, 0, 0))[:3]
+    )
+    gram = x.T @ (x * (slope * (1 - slope))[:, None])
+    ridge = 0.1 * np.trace(gram) / len(gram)
+    expected = phi @ np.linalg.solve(gram + ridge * np.eye(len(gram)), x.T) * slope
+    found = Influence(models=1, damping=0.1).attribute(asked, lab)
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
 class Classified(Solved):
     """The oracle that shows one model, of classes."""
 
@@ -359,7 +394,7 @@ def test_the_curvature_weighs_the_rows_of_the_gram():
     asked = dataclasses.replace(classes(), learner=Classified(penalty=1.0, classes=3))
     lab = MemoryLab()
     x, slope, phi = (
-        a.astype(np.float64) for a in lab.features(asked, Subsets(n=N, count=1), 0, sketch_of(64, 0, 0))
+        a.astype(np.float64) for a in lab.features(asked, Subsets(n=N, count=1), 0, sketch_of(64, 0, 0))[:3]
     )
     gram = x.T @ (x * (slope * (1 - slope))[:, None])
     ridge = 0.1 * np.trace(gram) / len(gram)
@@ -368,6 +403,9 @@ def test_the_curvature_weighs_the_rows_of_the_gram():
     np.testing.assert_allclose(found.scores, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
-def test_an_output_without_the_curvature_is_refused():
-    with pytest.raises(BadInput, match="dl-715"):
-        TRAK(models=1, curved=True).attribute(question(), MemoryLab())
+def test_where_an_output_knows_no_curvature_rows_weigh_alike():
+    asked = dataclasses.replace(classes(), learner=Classified(penalty=1.0, classes=3), output=outputs.loss)
+    for method in (TRAK(models=1), Influence(models=1)):
+        flat = dataclasses.replace(method, curved=False)
+        same = [one.attribute(asked, MemoryLab()).scores for one in (method, flat)]
+        np.testing.assert_array_equal(*same)

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataloupe._errors import BadInput
-from dataloupe.kernels import bucket_sum, bucket_sum_reference
-from dataloupe.solve import DenseSketch, Exact, HashSketch, whitened
+from dataloupe.core import Direct, Outer, Picked
+from dataloupe.kernels import bucket_add, bucket_add_reference
+from dataloupe.solve import DenseSketch, Exact, FactoredSketch, HashSketch, whitened
 from dataloupe.solve._sketch import hash_tables
 
 SKETCHES = [
@@ -81,15 +82,85 @@ def test_a_dense_sketch_does_not_depend_on_its_blocks(monkeypatch):
     torch.testing.assert_close(DenseSketch(16).project(x), whole, rtol=1e-5, atol=1e-5)
 
 
+def outer(b=3, g=1, t=4, r=6, c=9, seed=0):
+    draws = torch.Generator().manual_seed(seed)
+    return Outer(torch.randn(b, g, t, r, generator=draws), torch.randn(b, g, t, c, generator=draws))
+
+
+def sketched(sketch, shape, found, b=3):
+    bound = sketch.bind({"before": torch.Size([5]), "w": torch.Size(shape)})
+    out = torch.zeros(b, bound.width)
+    bound.add(out, "w", found)
+    return out
+
+
+@pytest.mark.parametrize(
+    "sketch", [HashSketch(32), DenseSketch(32), FactoredSketch(32, side=2), FactoredSketch(32)]
+)
+@pytest.mark.parametrize("t", [1, 4, 200])
+@pytest.mark.parametrize("g", [1, 2, 3])
+def test_factors_are_sketched_as_their_product(sketch, g, t):
+    found = outer(g=g, t=t)
+    whole = sketched(sketch, (g * 6, 9), Direct(found.product()))
+    torch.testing.assert_close(sketched(sketch, (g * 6, 9), found), whole, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "sketch", [FactoredSketch(32, side=2), FactoredSketch(32, side=4), FactoredSketch(32)]
+)
+@pytest.mark.parametrize("t", [1, 40])
+def test_columns_in_the_order_of_memory_are_those_of_the_parameter(sketch, t):
+    plain = outer(t=t, r=12)
+    turned = plain._replace(right=plain.right.unflatten(3, (3, 3)).mT.flatten(3), kernel=3)
+    torch.testing.assert_close(turned.product(), plain.product(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        sketched(sketch, (12, 9), turned), sketched(sketch, (12, 9), plain), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "sketch", [HashSketch(32), DenseSketch(32), FactoredSketch(32, side=2), FactoredSketch(32)]
+)
+def test_picked_rows_are_sketched_as_their_table(sketch):
+    draws = torch.Generator().manual_seed(0)
+    found = Picked(torch.randint(20, (3, 7), generator=draws), torch.randn(3, 7, 6, generator=draws), 20)
+    whole = sketched(sketch, (20, 6), Direct(found.product()))
+    torch.testing.assert_close(sketched(sketch, (20, 6), found), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_factored_sketch_keeps_inner_products_on_average():
+    x = outer(b=2, t=3, r=40, c=50)
+    gradients = x.product().flatten(1)
+    truth, size = float(gradients[0] @ gradients[1]), float(gradients[0].norm() * gradients[1].norm())
+    rows = (sketched(FactoredSketch(256, seed, side=16), (40, 50), x, b=2) for seed in range(400))
+    found = [float(s[0] @ s[1]) for s in rows]
+    assert abs(np.mean(found) - truth) < 4 * np.std(found) / 400**0.5
+    assert np.std(found) < 0.5 * size
+
+
+def test_a_fold_puts_every_number_in_one_bucket_with_one_sign():
+    eye = Direct(torch.eye(54).reshape(54, 6, 9))
+    matrix = sketched(FactoredSketch(8), (6, 9), eye, b=54)
+    assert ((matrix != 0).sum(1) == 1).all() and set(matrix.unique().tolist()) == {-1.0, 0.0, 1.0}
+    counts = (matrix != 0).sum(0)
+    assert counts.min() >= 6 and counts.max() <= 8
+
+
+def test_a_model_smaller_than_its_sketch_is_kept_whole():
+    found = outer()
+    rows = sketched(FactoredSketch(100), (6, 9), found)
+    torch.testing.assert_close(rows[:, 5:], found.product().flatten(1))
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 60), st.integers(1, 9), st.integers(0, 99))
 def test_the_compiled_sum_is_the_plain_one(b, p, dim, seed):
     x = gradients(b, p, seed)
     buckets, signs = hash_tables(seed, 1, dim, p, torch.device("cpu"))
-    found = bucket_sum(x, buckets[0], signs[0], dim)
-    torch.testing.assert_close(
-        found, bucket_sum_reference(x, buckets[0], signs[0], dim), rtol=1e-5, atol=1e-5
-    )
+    found, reference = torch.zeros(b, dim), torch.zeros(b, dim)
+    bucket_add(found, x, buckets[0], signs[0])
+    bucket_add_reference(reference, x, buckets[0], signs[0])
+    torch.testing.assert_close(found, reference, rtol=1e-5, atol=1e-5)
     plain = torch.zeros(b, dim).index_add_(1, buckets[0], x * signs[0])
     torch.testing.assert_close(found, plain, rtol=1e-6, atol=1e-6)
 
@@ -146,7 +217,13 @@ def test_bad_features_and_settings_are_refused():
         whitened(np.full((4, 2), np.nan), x, 1.0)
     with pytest.raises(BadInput, match="dl-704"):
         whitened(x, np.ones((3, 5)), 1.0)
-    for bad in (lambda: HashSketch(0), lambda: HashSketch(4, s=0), lambda: DenseSketch(0)):
+    for bad in (
+        lambda: HashSketch(0),
+        lambda: HashSketch(4, s=0),
+        lambda: DenseSketch(0),
+        lambda: FactoredSketch(0),
+        lambda: FactoredSketch(4, side=0),
+    ):
         with pytest.raises(BadInput, match="dl-703"):
             bad()
 

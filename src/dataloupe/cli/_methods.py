@@ -9,12 +9,19 @@ import tyro
 from dataloupe._errors import BadInput
 from dataloupe.cli._base import MaybeNumber, MaybeShare
 from dataloupe.core import AbstractAttributor, Question, Subsets
-from dataloupe.methods import TRAK, Datamodel, FeatureSimilarity, GradientSimilarity, RandomScores
+from dataloupe.methods import (
+    TRAK,
+    Datamodel,
+    FeatureSimilarity,
+    GradientSimilarity,
+    Influence,
+    RandomScores,
+)
 
-Method = Literal["trak", "datamodel", "gradient-similarity", "feature-similarity", "random"]
+Method = Literal["trak", "influence", "datamodel", "gradient-similarity", "feature-similarity", "random"]
 Estimator = Literal["ridge", "lasso", "means"]
 Kind = Literal["dot", "cosine"]
-Prior = Literal["trak", "gradient-similarity", "feature-similarity", "random"]
+Prior = Literal["trak", "influence", "gradient-similarity", "feature-similarity", "random"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,23 +29,25 @@ class Settings:
     """A method and its hyperparameters; what is not given keeps the method's own default."""
 
     method: Annotated[Method, tyro.conf.arg(name="with", metavar="METHOD")]
-    """the method: trak, datamodel, gradient-similarity, feature-similarity or random"""
+    """the method: trak, influence, datamodel, gradient-similarity, feature-similarity or random"""
     models: MaybeNumber = None
-    """trak, similarities: over how many models"""
+    """trak, influence, similarities: over how many models"""
     dim: MaybeNumber = None
     """trak, gradient-similarity: numbers kept of each gradient"""
     ridge: MaybeShare = None
     """trak: the relative ridge"""
-    curved: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
-    """trak: weigh training rows by the curvature of their loss (margins only)"""
+    damping: MaybeShare = None
+    """influence: the relative damping of each block"""
+    uncurved: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
+    """trak, influence: do not weigh training rows by the curvature of their loss"""
     subsets: MaybeNumber = None
     """datamodel: on how many subsets to train (default: 1000)"""
     fraction: MaybeShare = None
-    """trak, datamodel: the share of the data each model sees"""
+    """trak, influence, datamodel: the share of the data each model sees"""
     estimator: Annotated[Estimator | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
     """datamodel: how the scores are estimated: ridge, lasso or means"""
     prior: Annotated[Prior | None, tyro.conf.arg(metavar="METHOD", help_behavior_hint="")] = None
-    """datamodel: shrink toward this method, which takes its own settings: trak, a similarity or random"""
+    """datamodel: shrink toward this method, which takes its own settings: trak, influence, a similarity or random"""
     kind: Annotated[Kind | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
     """gradient-similarity: dot or cosine"""
     seed: MaybeNumber = None
@@ -78,13 +87,23 @@ def _datamodel(question: Question, given: dict[str, Any]) -> AbstractAttributor:
     return Datamodel(Subsets(n=question.n, **recipe), **given)
 
 
-PASSED_ON = frozenset({"models", "dim", "ridge", "curved", "kind"})
+def _curved(given: dict[str, Any]) -> dict[str, Any]:
+    """``--uncurved`` in the words of the methods."""
+    rest = {name: value for name, value in given.items() if name != "uncurved"}
+    return rest | ({"curved": False} if "uncurved" in given else {})
+
+
+PASSED_ON = frozenset({"models", "dim", "ridge", "damping", "uncurved", "kind"})
 """The settings that a datamodel hands to its prior, besides the seed and the share of the data, which both have."""
 Maker = Callable[[Question, dict[str, Any]], AbstractAttributor]
 METHODS: dict[str, tuple[Maker, frozenset[str]]] = {
     "trak": (
-        lambda _, given: TRAK(**given),
-        frozenset({"models", "dim", "ridge", "curved", "fraction", "seed"}),
+        lambda _, given: TRAK(**_curved(given)),
+        frozenset({"models", "dim", "ridge", "uncurved", "fraction", "seed"}),
+    ),
+    "influence": (
+        lambda _, given: Influence(**_curved(given)),
+        frozenset({"models", "damping", "uncurved", "fraction", "seed"}),
     ),
     "datamodel": (_datamodel, frozenset({"subsets", "fraction", "estimator", "prior", "seed"})),
     "gradient-similarity": (

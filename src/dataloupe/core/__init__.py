@@ -17,12 +17,20 @@ from dataloupe.core._examples import check_ids as check_ids
 from dataloupe.core._examples import gather as gather
 from dataloupe.core._examples import input_leaves as input_leaves
 from dataloupe.core._examples import map_inputs as map_inputs
+from dataloupe.core._factors import Contribution as Contribution
+from dataloupe.core._factors import Direct as Direct
+from dataloupe.core._factors import Outer as Outer
+from dataloupe.core._factors import Picked as Picked
+from dataloupe.core._factors import Use as Use
 from dataloupe.core._lab import Embeddings as Embeddings
 from dataloupe.core._lab import Features as Features
 from dataloupe.core._lab import Lab as Lab
+from dataloupe.core._lab import Projection as Projection
 from dataloupe.core._lab import Runner as Runner
+from dataloupe.core._lab import Side as Side
 from dataloupe.core._lab import Sketch as Sketch
 from dataloupe.core._lab import Store as Store
+from dataloupe.core._lab import Swept as Swept
 from dataloupe.core._learner import Batch as Batch
 from dataloupe.core._learner import Learner as Learner
 from dataloupe.core._learner import ModelSource as ModelSource
@@ -37,6 +45,7 @@ from dataloupe.core._learner import must_train as must_train
 from dataloupe.core._learner import train as train
 from dataloupe.core._memory import MemoryLab as MemoryLab
 from dataloupe.core._memory import last_layer_inputs as last_layer_inputs
+from dataloupe.core._memory import several_components as several_components
 from dataloupe.core._memory import torch_model as torch_model
 from dataloupe.core._model import Model as Model
 from dataloupe.core._model import TorchModel as TorchModel
@@ -44,6 +53,7 @@ from dataloupe.core._model import call_module as call_module
 from dataloupe.core._outcomes import DIVERGED as DIVERGED
 from dataloupe.core._outcomes import OK as OK
 from dataloupe.core._outcomes import Outcomes as Outcomes
+from dataloupe.core._question import CurvedOutput as CurvedOutput
 from dataloupe.core._question import Output as Output
 from dataloupe.core._question import Question as Question
 from dataloupe.core._question import averaged as averaged

@@ -1,41 +1,65 @@
 """The only way anything gets computed, as protocols: lab, store, runner, sketch."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from dataloupe._typing import Array, Facts
+from dataloupe.core._factors import Contribution, Use
 from dataloupe.core._model import Model
 from dataloupe.core._outcomes import Outcomes
 from dataloupe.core._question import Question
 from dataloupe.core._subsets import Subsets
 
+Side: TypeAlias = Literal["train", "targets"]
+"""The train output on every example, or the output on every target row."""
+
+
+@runtime_checkable
+class Projection(Protocol):
+    """A sketch of the gradients of one model: where each use of a parameter goes."""
+
+    @property
+    def width(self) -> int:
+        """d."""
+        ...
+
+    def add(self, out: Float[Tensor, "b d"], name: str, found: Contribution) -> None:
+        """Add the sketch of a contribution to the parameter ``name``, example by example, to ``out``."""
+        ...
+
 
 @runtime_checkable
 class Sketch(Protocol):
-    """A linear map of gradients ``[b, p]`` to ``[b, d]``: a pure function of its own fields and of p."""
+    """A linear map of gradients ``[b, p]`` to ``[b, d]``: a pure function of its own fields and of the shapes."""
 
-    def width(self, p: int) -> int:
-        """d for gradients of p numbers."""
-        ...
-
-    def project(self, gradients: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
-        """The sketched gradients."""
+    def bind(self, shapes: Mapping[str, torch.Size]) -> Projection:
+        """The map for a model whose parameters have these shapes."""
         ...
 
 
 class Features(NamedTuple):
     """Gradients of the outputs at one model, sketched.
 
-    ``train [n, d]`` of the train output, ``slope [n]`` minus dLoss/dvalue there, ``targets [m, d]``.
+    ``train [n, d]`` of the train output, ``slope [n]`` minus dLoss/dvalue there, ``targets [m, d]``; ``facts`` tell how
+    they were made.
     """
 
     train: Float[np.ndarray, "n d"]
     slope: Float[np.ndarray, " n"]
     targets: Float[np.ndarray, "m d"]
+    facts: Facts
+
+
+class Swept(NamedTuple):
+    """What a pass over all rows leaves: ``slope [rows]``, and how the gradients were made."""
+
+    slope: Float[np.ndarray, " rows"]
+    facts: Facts
 
 
 class Embeddings(NamedTuple):
@@ -63,6 +87,21 @@ class Lab(Protocol):
 
     def features(self, question: Question, subsets: Subsets, k: int, sketch: Sketch) -> Features:
         """Sketched gradients at model k of the subsets."""
+        ...
+
+    def gradients(
+        self,
+        question: Question,
+        subsets: Subsets,
+        k: int,
+        side: Side,
+        use: Use,
+        scale: Callable[[Tensor], Tensor] = torch.ones_like,
+    ) -> Swept:
+        """Every row's gradient at model k of the subsets, times ``scale(slopes)``, to ``use``.
+
+        Contributions come batch by batch, as factors where these are smaller; they add up over uses.
+        """
         ...
 
     def embeddings(self, question: Question, subsets: Subsets, k: int) -> Embeddings:

@@ -1,6 +1,6 @@
 """A lab in memory, in plain loops: the reference that faster labs are held against, and a lab for tests."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from dataloupe._errors import CapabilityError
 from dataloupe._identity import identity
 from dataloupe._typing import Array, Facts
 from dataloupe.core._examples import Examples
-from dataloupe.core._lab import Embeddings, Features, Sketch
+from dataloupe.core._factors import Contribution, Direct, Use
+from dataloupe.core._lab import Embeddings, Features, Side, Sketch, Swept
 from dataloupe.core._learner import ModelSource, must_train
 from dataloupe.core._model import Model, TorchModel
 from dataloupe.core._outcomes import DIVERGED, OK, Outcomes
@@ -56,17 +57,40 @@ class MemoryLab:
 
     def features(self, question: Question, subsets: Subsets, k: int, sketch: Sketch) -> Features:
         """Batch-of-one autograd, then the sketch."""
+        shapes = {name: p.shape for name, p in torch_model(self.models(question, subsets)[k]).params.items()}
+        projection = sketch.bind(shapes)
+        found: dict[Side, Array] = {}
+        swept = Swept(np.empty(0), {})
+        sides: tuple[tuple[Side, int], ...] = (("targets", question.m), ("train", question.n))
+        for side, rows in sides:
+            out = torch.zeros(rows, projection.width)
+
+            def use(name: str, uses: list[Contribution], place: slice, out: Tensor = out) -> None:
+                for one in uses:
+                    projection.add(out[place], name, one)
+
+            swept = self.gradients(question, subsets, k, side, use)
+            found[side] = out.numpy()
+        return Features(found["train"], swept.slope, found["targets"], swept.facts)
+
+    def gradients(
+        self,
+        question: Question,
+        subsets: Subsets,
+        k: int,
+        side: Side,
+        use: Use,
+        scale: Callable[[Tensor], Tensor] = torch.ones_like,
+    ) -> Swept:
+        """Batches of one, by autograd."""
         model = torch_model(self.models(question, subsets)[k])
-        train, slope = _plain_gradients(question.on_train, model, question.train, sketch)
-        targets, _ = _plain_gradients(question.output, model, question.targets, sketch)
-        if len(slope) != question.n:
-            raise CapabilityError(
-                "dl-208",
-                asked="one gradient per training example",
-                found=f"{len(slope)} components of {question.n}",
-                do="give the question a `train_output` of one component, such as outputs.margin",
-            )
-        return Features(train, slope, targets)
+        train = side == "train"
+        data, output = (question.train, question.on_train) if train else (question.targets, question.output)
+        rows = sum(int(output.valid(block).sum()) for _, block in question.blocks(data))
+        if train and rows != question.n:
+            raise several_components(question, rows)
+        slope = _plain_gradients(output, model, data, use, scale)
+        return Swept(slope, {"coverage": {"by autograd, one by one": 1.0}})
 
     def embeddings(self, question: Question, subsets: Subsets, k: int) -> Embeddings:
         """The inputs of the last layer."""
@@ -119,27 +143,33 @@ def last_layer_inputs(model: TorchModel, data: Examples, rows: int = 1024) -> Ar
     return torch.cat(seen).float().cpu().numpy()
 
 
+def several_components(question: Question, found: int) -> CapabilityError:
+    """The train output has more than one number per example (dl-208)."""
+    return CapabilityError(
+        "dl-208",
+        asked="one gradient per training example",
+        found=f"{found} components of {question.n} examples",
+        do="give the question a `train_output` of one component, such as outputs.margin",
+    )
+
+
 def _plain_gradients(
-    output: Output, model: TorchModel, data: Examples, sketch: Sketch
-) -> tuple[Array, Array]:
+    output: Output, model: TorchModel, data: Examples, use: Use, scale: Callable[[Tensor], Tensor]
+) -> Array:
     params = {name: p.detach().clone().requires_grad_() for name, p in model.params.items()}
     live = model.with_params(params)
-    features, slopes = [], []
+    slopes: list[Tensor] = []
     for i in range(len(data)):
         rows = data.take([i])
         values = averaged(output, live, rows)
-        slope = averaged_slope(output, live, rows, values.detach()).reshape(-1)
-        valid = output.valid(rows)[0]
-        for c in torch.nonzero(valid).flatten().tolist():
+        slope = averaged_slope(output, live, rows, values.detach()).reshape(-1).float()
+        for c in torch.nonzero(output.valid(rows)[0]).flatten().tolist():
+            scaled = values.reshape(-1)[c] * scale(slope[c : c + 1])[0]
             gradients = torch.autograd.grad(
-                values.reshape(-1)[c], list(params.values()), retain_graph=True, allow_unused=True
+                scaled, list(params.values()), retain_graph=True, allow_unused=True
             )
-            flat = torch.cat(
-                [
-                    (torch.zeros_like(p) if g is None else g).flatten()
-                    for g, p in zip(gradients, params.values(), strict=True)
-                ]
-            )
-            features.append(sketch.project(flat[None].detach())[0])
+            for name, gradient in zip(params, gradients, strict=True):
+                if gradient is not None:
+                    use(name, [Direct(gradient.detach()[None])], slice(len(slopes), len(slopes) + 1))
             slopes.append(slope[c].detach())
-    return torch.stack(features).float().numpy(), torch.stack(slopes).float().numpy()
+    return torch.stack(slopes).numpy()

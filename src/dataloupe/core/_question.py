@@ -50,6 +50,15 @@ class Output(Protocol):
         ...
 
 
+@runtime_checkable
+class CurvedOutput(Output, Protocol):
+    """An output in which the training loss is convex, and whose slope tells how much."""
+
+    def curvature(self, slopes: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """The second derivative of the training loss by the output, where it has these slopes."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Question:
     """What is asked: how do the training examples move the output of this learner on these targets?

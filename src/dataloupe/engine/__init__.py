@@ -6,7 +6,7 @@ from dataloupe.engine._choose import rates as rates
 from dataloupe.engine._choose import threads as threads
 from dataloupe.engine._gradients import embeddings as embeddings
 from dataloupe.engine._gradients import features as features
-from dataloupe.engine._gradients import per_example as per_example
+from dataloupe.engine._gradients import gradients as gradients
 from dataloupe.engine._train import Backend as Backend
 from dataloupe.engine._train import Unit as Unit
 from dataloupe.engine._train import Work as Work

@@ -1,7 +1,7 @@
 """Inner loops. Each has a plain reference of the same name in ``_reference``, and a parity test."""
 
-from dataloupe.kernels._bucket_sum import bucket_sum as bucket_sum
-from dataloupe.kernels._bucket_sum import bucket_sum_reference as bucket_sum_reference
+from dataloupe.kernels._bucket_sum import bucket_add as bucket_add
+from dataloupe.kernels._bucket_sum import bucket_add_reference as bucket_add_reference
 from dataloupe.kernels._counts import co_occurrences as co_occurrences
 from dataloupe.kernels._counts import pack_columns as pack_columns
 from dataloupe.kernels._descent import Gram as Gram

@@ -5,4 +5,5 @@ from dataloupe.methods._baselines import GradientSimilarity as GradientSimilarit
 from dataloupe.methods._baselines import RandomScores as RandomScores
 from dataloupe.methods._calibrate import calibrate as calibrate
 from dataloupe.methods._datamodel import Datamodel as Datamodel
+from dataloupe.methods._influence import Influence as Influence
 from dataloupe.methods._trak import TRAK as TRAK

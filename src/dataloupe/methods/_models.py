@@ -2,12 +2,12 @@
 
 from dataloupe._errors import BadInput, TrainingError
 from dataloupe._identity import Stream
-from dataloupe.solve import HashSketch
+from dataloupe.solve import FactoredSketch
 
 
-def sketch_of(dim: int, seed: int, k: int) -> HashSketch:
+def sketch_of(dim: int, seed: int, k: int) -> FactoredSketch:
     """The sketch of model k: every model has one of its own."""
-    return HashSketch(dim, seed=Stream.root(seed)("sketch", k).seed())
+    return FactoredSketch(dim, seed=Stream.root(seed)("sketch", k).seed())
 
 
 def check_models(models: int, dim: int, fraction: float) -> None:

@@ -65,6 +65,10 @@ class Margin(_OfLabel):
         """``1 - p``, between 0 and 1."""
         return torch.sigmoid(-values)
 
+    def curvature(self, slopes: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """The second derivative of the training loss, ``p (1 - p)``."""
+        return slopes * (1.0 - slopes)
+
 
 @dataclasses.dataclass(frozen=True)
 class HardMargin(_OfLabel):
@@ -99,6 +103,10 @@ class HardMargin(_OfLabel):
     ) -> Float[Tensor, " b"]:
         """``1 - p`` of the label against its runner-up, between 0 and 1."""
         return torch.sigmoid(-values)
+
+    def curvature(self, slopes: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """The second derivative of the loss of that binary problem, ``p (1 - p)``."""
+        return slopes * (1.0 - slopes)
 
 
 @dataclasses.dataclass(frozen=True)

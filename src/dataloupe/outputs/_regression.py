@@ -5,6 +5,7 @@
 import dataclasses
 from typing import ClassVar
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -76,6 +77,10 @@ class Value:
             )
         self._check(rows.labels)
         return rows.labels.to(values.dtype).reshape(values.shape) - values
+
+    def curvature(self, slopes: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """The second derivative of half the squared error: 1."""
+        return torch.ones_like(slopes)
 
     def valid(self, rows: Rows) -> Bool[Tensor, "b c"]:
         """Every component of every row."""

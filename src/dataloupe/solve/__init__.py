@@ -1,6 +1,10 @@
 """Arrays in, arrays and a certificate of the numerics out: no files, no processes, no models."""
 
 from dataloupe.solve._centred import Centred as Centred
+from dataloupe.solve._curvature import Block as Block
+from dataloupe.solve._curvature import Spectrum as Spectrum
+from dataloupe.solve._curvature import Sums as Sums
+from dataloupe.solve._factored import FactoredSketch as FactoredSketch
 from dataloupe.solve._fista import Fista as Fista
 from dataloupe.solve._given import Selection as Selection
 from dataloupe.solve._lasso import Engine as Engine

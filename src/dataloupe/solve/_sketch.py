@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -10,9 +12,47 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.kernels import bucket_sum
+from dataloupe.core import Contribution, Direct
+from dataloupe.kernels import bucket_add
 
 BLOCK = 1 << 20
+_BLOCK_NUMBERS = 1 << 24
+
+
+class Flat:
+    """A sketch of all parameters one after the other: each contribution is multiplied out, some rows at a time.
+
+    ``add_part(out, rows [b, size], start)`` sketches the parameters from number ``start`` on.
+    """
+
+    def __init__(
+        self,
+        shapes: Mapping[str, torch.Size],
+        width: int,
+        add_part: Callable[[Tensor, Tensor, int], None],
+    ) -> None:
+        self.width = width
+        self._sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+        starts = np.cumsum([0, *self._sizes.values()]).tolist()
+        self._starts = dict(zip(shapes, starts, strict=False))
+        self._add_part = add_part
+
+    def add(self, out: Float[Tensor, "b d"], name: str, found: Contribution) -> None:
+        """Add the sketch of a contribution to ``out``."""
+        at_once = max(1, _BLOCK_NUMBERS // max(1, self._sizes[name]))
+        for rows in torch.arange(len(out)).split(at_once):
+            span = slice(int(rows[0]), int(rows[-1]) + 1)
+            product = found.part(span).product().flatten(1)
+            self._add_part(out[span], product, self._starts[name])
+
+
+def _projected(
+    sketch: "HashSketch | DenseSketch | Exact", gradients: Float[Tensor, "b p"]
+) -> Float[Tensor, "b d"]:
+    bound = sketch.bind({"": gradients.shape[1:]})
+    out = torch.zeros(len(gradients), bound.width, device=gradients.device)
+    bound.add(out, "", Direct(gradients))
+    return out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +67,13 @@ class Exact:
         """d = p."""
         return p
 
+    def bind(self, shapes: Mapping[str, torch.Size]) -> Flat:
+        """Every parameter at its place."""
+        return Flat(shapes, _count(shapes), _place)
+
     def project(self, gradients: Float[Tensor, "b p"]) -> Float[Tensor, "b p"]:
         """The gradients as they are, in fp32."""
-        return gradients.float()
+        return _projected(self, gradients)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,16 +105,24 @@ class HashSketch:
         """dim, or p where that is no more."""
         return min(self.dim, p)
 
+    def bind(self, shapes: Mapping[str, torch.Size]) -> Flat:
+        """The sketch of a model's parameters, one after the other."""
+        p = _count(shapes)
+        return Flat(shapes, self.width(p), functools.partial(self.add, p))
+
+    def add(self, p: int, out: Float[Tensor, "b d"], rows: Float[Tensor, "b size"], start: int) -> None:
+        """Add the sketch of the numbers from ``start`` on, of p, in fp32 and in their order."""
+        if p <= self.dim:
+            _place(out, rows, start)
+            return
+        buckets, signs = hash_tables(self.seed, self.s, self.dim, p, rows.device)
+        part = slice(start, start + rows.shape[1])
+        for bucket, sign in zip(buckets, signs, strict=True):
+            bucket_add(out, rows, bucket[part], sign[part])
+
     def project(self, gradients: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
         """The sketched gradients, summed in fp32 in the order of the parameters."""
-        p = gradients.shape[1]
-        if p <= self.dim:
-            return gradients.float()
-        buckets, signs = hash_tables(self.seed, self.s, self.dim, p, gradients.device)
-        parts = [
-            bucket_sum(gradients, bucket, sign, self.dim) for bucket, sign in zip(buckets, signs, strict=True)
-        ]
-        return functools.reduce(torch.add, parts)
+        return _projected(self, gradients)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,15 +148,20 @@ class DenseSketch:
         """dim, whatever p."""
         return self.dim
 
+    def bind(self, shapes: Mapping[str, torch.Size]) -> Flat:
+        """The sketch of a model's parameters, one after the other."""
+        return Flat(shapes, self.dim, self._add)
+
+    def _add(self, out: Float[Tensor, "b d"], rows: Float[Tensor, "b size"], first: int) -> None:
+        step = max(1, BLOCK // self.dim)
+        for start in range(0, rows.shape[1], step):
+            part = rows[:, start : start + step].float()
+            signs = self._signs(np.arange(first + start, first + start + part.shape[1]))
+            out += part @ signs.to(rows.device) / self.dim**0.5
+
     def project(self, gradients: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
         """The sketched gradients, blocks of parameters added in order, in fp32."""
-        p = gradients.shape[1]
-        found = torch.zeros(len(gradients), self.dim, device=gradients.device)
-        step = max(1, BLOCK // self.dim)
-        for start in range(0, p, step):
-            signs = self._signs(np.arange(start, min(start + step, p)))
-            found += gradients[:, start : start + step].float() @ signs.to(gradients.device)
-        return found / self.dim**0.5
+        return _projected(self, gradients)
 
     def _signs(self, ids: np.ndarray) -> Float[Tensor, "block d"]:
         words = Stream.root(self.seed)("dense sketch").bits(ids[:, None], np.arange(-(-self.dim // 64)))
@@ -124,6 +181,14 @@ def hash_tables(seed: int, s: int, dim: int, p: int, device: torch.device) -> tu
             buckets[t, block] = ((bits >> np.uint64(32)) * np.uint64(dim)) >> np.uint64(32)
             signs[t, block] = (bits & np.uint64(1)).astype(np.float32) * 2 - 1
     return torch.from_numpy(buckets).to(device), torch.from_numpy(signs * s**-0.5).to(device)
+
+
+def _place(out: Float[Tensor, "b d"], rows: Float[Tensor, "b size"], start: int) -> None:
+    out[:, start : start + rows.shape[1]] += rows.float()
+
+
+def _count(shapes: Mapping[str, torch.Size]) -> int:
+    return sum(math.prod(shape) for shape in shapes.values())
 
 
 def _check(fits: bool, asked: str) -> None:

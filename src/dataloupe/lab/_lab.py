@@ -6,10 +6,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dataloupe._errors import BadInput, StoreError
 from dataloupe._identity import NUMERICS, canonical, differences, identity
@@ -21,11 +22,13 @@ from dataloupe.core import (
     ModelSource,
     Outcomes,
     Question,
-    Removal,
     Runner,
+    Side,
     Sketch,
     SteppedLearner,
     Subsets,
+    Swept,
+    Use,
     must_show_state,
     must_train,
 )
@@ -37,10 +40,12 @@ from dataloupe.engine import (
     embeddings,
     environment,
     features,
+    gradients,
     rebuilt,
     run_unit,
     threads,
 )
+from dataloupe.lab._job import Job, mask_digest, unit_name
 from dataloupe.run import Processes, Progress, Serial, why_not_sendable
 from dataloupe.store import open_store
 
@@ -116,7 +121,7 @@ class Lab:
         """The same outcomes block by block in order, never all in memory; raises as :meth:`outcomes` does."""
         return self._in_blocks(self._measured(question, subsets, repeats))
 
-    def _in_blocks(self, job: "_Job") -> Iterator[Outcomes]:
+    def _in_blocks(self, job: Job) -> Iterator[Outcomes]:
         """Units cut at whole subsets."""
         values, status, first = np.empty((0, job.question.m), np.float32), np.empty(0, np.uint8), 0
         for _, _, unit in self._units(job, keep=self._keep):
@@ -146,6 +151,18 @@ class Lab:
     def features(self, question: Question, subsets: Subsets, k: int, sketch: Sketch) -> Features:
         """Sketched gradients at model k of the subsets."""
         return features(question, self._model(question, subsets, k), sketch)
+
+    def gradients(
+        self,
+        question: Question,
+        subsets: Subsets,
+        k: int,
+        side: Side,
+        use: Use,
+        scale: Callable[[Tensor], Tensor] = torch.ones_like,
+    ) -> Swept:
+        """Every row's gradient at model k of the subsets, as factors, to ``use``."""
+        return gradients(question, self._model(question, subsets, k), side, use, scale)
 
     def embeddings(self, question: Question, subsets: Subsets, k: int) -> Embeddings:
         """Inputs of the last layer at model k of the subsets."""
@@ -188,7 +205,7 @@ class Lab:
 
     # --- how it gets done ---
 
-    def _measured(self, question: Question, subsets: Subsets, repeats: int) -> "_Job":
+    def _measured(self, question: Question, subsets: Subsets, repeats: int) -> Job:
         """The trainings behind outcomes, if they can be done."""
         must_train(question.learner)
         if self._keep:
@@ -202,7 +219,7 @@ class Lab:
             )
         return self._job("outcomes", question, subsets, repeats)
 
-    def _job(self, kind: str, question: Question, subsets: Subsets, repeats: int) -> "_Job":
+    def _job(self, kind: str, question: Question, subsets: Subsets, repeats: int) -> Job:
         if subsets.n != question.n:
             raise BadInput(
                 "dl-227",
@@ -219,9 +236,9 @@ class Lab:
             )
         by = question.training_identity if kind == "models" else canonical(question)
         made_by = {"question": by, "subsets": subsets.recipe, "repeats": repeats, "numerics": NUMERICS}
-        return _Job(f"{kind}-{identity(made_by)}", made_by, question, subsets, repeats)
+        return Job(f"{kind}-{identity(made_by)}", made_by, question, subsets, repeats)
 
-    def _units(self, job: "_Job", *, keep: bool) -> Iterator[tuple[int, int, dict[str, Array]]]:
+    def _units(self, job: Job, *, keep: bool) -> Iterator[tuple[int, int, dict[str, Array]]]:
         """(first model, last, arrays) of every unit in order, the missing ones trained first."""
         there = self._there(job.folder)
         if not there:
@@ -235,9 +252,9 @@ class Lab:
             self._train(job, backend, missing, keep)
             there = self._there(job.folder)
         for start, stop in spans:
-            name = _unit_name(start, there[start])
+            name = unit_name(start, there[start])
             unit = self.store.read(job.folder, name)
-            digest = _mask_digest(job, start, there[start])
+            digest = mask_digest(job, start, there[start])
             if unit is None or unit[1].get("masks") != digest:
                 raise StoreError(
                     "dl-229",
@@ -247,7 +264,7 @@ class Lab:
                 )
             yield start, stop, {key: array[: stop - start] for key, array in unit[0].items()}
 
-    def _train(self, job: "_Job", backend: Backend, missing: list[tuple[int, int]], keep: bool) -> None:
+    def _train(self, job: Job, backend: Backend, missing: list[tuple[int, int]], keep: bool) -> None:
         work = Work(job.question, job.subsets, job.repeats, backend, keep)
         models = keep and job.folder.startswith("models-")
         total = job.subsets.count * job.repeats
@@ -271,9 +288,9 @@ class Lab:
         seconds = {"models": todo, "seconds": time.perf_counter() - began, "writing": written}
         self.store.write_facts(job.folder, "times", {"runs": [*times["runs"], seconds]})
 
-    def _publish(self, job: "_Job", span: tuple[int, int], unit: Unit, *, models: bool, keep: bool) -> None:
-        name = _unit_name(*span)
-        facts = {"masks": _mask_digest(job, *span), "models": list(span)}
+    def _publish(self, job: Job, span: tuple[int, int], unit: Unit, *, models: bool, keep: bool) -> None:
+        name = unit_name(*span)
+        facts = {"masks": mask_digest(job, *span), "models": list(span)}
         if keep and not models:
             other = self._job("models", job.question, job.subsets, 1)
             if name not in self.store.units(other.folder):
@@ -282,7 +299,7 @@ class Lab:
         held = unit.tensors if models else {"values": unit.values}
         self.store.write(job.folder, name, {**held, "status": unit.status}, facts)
 
-    def _carrier(self, job: "_Job", backend: Backend, missing: list[tuple[int, int]]) -> Runner:
+    def _carrier(self, job: Job, backend: Backend, missing: list[tuple[int, int]]) -> Runner:
         """Who trains the missing units: processes where that is asked for or pays."""
         if self._runner is not None:
             return self._runner
@@ -292,7 +309,7 @@ class Lab:
         pays = self._backend == "auto" and saved > _SPAWN_SECONDS and why_not_sendable(job.question) is None
         return Processes(lanes, backend.threads) if pays or self._backend == "processes" else Serial()
 
-    def _decided(self, job: "_Job") -> Backend:
+    def _decided(self, job: Job) -> Backend:
         """The back end on record, or a choice that is put on record before the first unit."""
         known = self.store.read_facts(job.folder, "backend")
         if known is None:
@@ -301,7 +318,7 @@ class Lab:
             return backend
         return Backend(**known["backend"])
 
-    def _check_environment(self, job: "_Job") -> None:
+    def _check_environment(self, job: Job) -> None:
         """Refuse to add units to those of another torch, device or processor."""
         known, here = self.store.read_facts(job.folder, "backend"), environment()
         there = here if known is None else known["environment"]
@@ -318,14 +335,14 @@ class Lab:
                 do="go on where it was made, or start a new folder: mixed units would not be one experiment",
             )
 
-    def _record(self, job: "_Job", backend: Backend) -> None:
+    def _record(self, job: Job, backend: Backend) -> None:
         if self.store.read_facts(job.folder, "backend") is None:
             self.store.write_facts(job.folder, "made_by", job.made_by)
             self.store.write_facts(
                 job.folder, "backend", {"backend": dataclasses.asdict(backend), "environment": environment()}
             )
 
-    def _choice(self, job: "_Job") -> Backend:
+    def _choice(self, job: Job) -> Backend:
         if isinstance(self._backend, Backend):
             return self._backend
         if self._backend == "auto":
@@ -346,7 +363,7 @@ class Lab:
             found[start] = max(stop, found.get(start, 0))
         return found
 
-    def _say_nearest(self, job: "_Job") -> None:
+    def _say_nearest(self, job: Job) -> None:
         """Other settings simply miss; the nearest key's differences are shown, unless only the subsets are new."""
         if not self._progress:
             return
@@ -367,29 +384,3 @@ class Lab:
         if self._recent[0] != key:
             self._recent = key, self.models(question, subsets)
         return self._recent[1][k]
-
-
-class _Job(NamedTuple):
-    """Trainings of one recipe, and the folder that what made them names."""
-
-    folder: str
-    made_by: Facts
-    question: Question
-    subsets: Subsets
-    repeats: int
-
-    @property
-    def source(self) -> tuple[Removal, Facts]:
-        """What outcomes say of where they come from."""
-        return must_train(self.question.learner).removal, {"question": self.question.identity}
-
-
-def _unit_name(start: int, stop: int) -> str:
-    return f"{start:07d}-{stop:07d}"
-
-
-def _mask_digest(job: _Job, start: int, stop: int) -> str:
-    """The digest of a unit's masks; a recipe goes on past the count asked for now."""
-    last = -(-stop // job.repeats)
-    subsets = job.subsets if job.subsets.bits is not None else job.subsets.first(max(last, job.subsets.count))
-    return subsets.digest(slice(start // job.repeats, last))

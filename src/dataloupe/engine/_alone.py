@@ -1,0 +1,226 @@
+"""Modules that use their parameters in a way without a rule: per-example gradients of that module by itself."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+
+from dataloupe.core import Direct, TorchModel
+from dataloupe.engine._tape import Rules, Take, Tape, places_of, tap
+
+_NOTHING = Rules({}, {}, {}, {}, {})
+Axes = tuple[int | None, ...]
+"""The batch's axis in each tensor; None where there is none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """A module (by name) that uses ``params`` itself, and where its inputs and outputs have the batch."""
+
+    module: str
+    params: frozenset[str]
+    inputs: Axes
+    outputs: Axes
+
+
+class _Doors(NamedTuple):
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+def units_of(
+    model: TorchModel, forward: Callable[[TorchModel, int], Tensor], names: frozenset[str]
+) -> tuple[Unit, ...]:
+    """The innermost modules at work when these parameters are used, if a batch of theirs can be taken apart."""
+    if not names:
+        return ()
+    (two, uses), (three, _) = (_trace(model, forward, b, names) for b in (2, 3))
+    axes = {module: _axes(doors, three.get(module, [])) for module, doors in two.items()}
+    found: dict[str, set[str]] = {}
+    for name, chain in uses:
+        found.setdefault(next(m for m in reversed(chain) if axes[m] is not None), set()).add(name)
+    doors = {module: both for module, both in axes.items() if both is not None}
+    return tuple(Unit(module, frozenset(own), *doors[module]) for module, own in found.items())
+
+
+def _axes(two: list[_Doors], three: list[_Doors]) -> tuple[Axes, Axes] | None:
+    """Where the batch is, if that is the same in every call of a module."""
+    found = {_axes_once(a, b) for a, b in itertools.zip_longest(two, three)}
+    return found.pop() if len(found) == 1 else None
+
+
+def _axes_once(two: _Doors | None, three: _Doors | None) -> tuple[Axes, Axes] | None:
+    """None where an input or output has the batch in no axis of its own, or an output has none at all."""
+    if two is None or three is None:
+        return None
+    sides = []
+    for a, b, constants in ((two.inputs, three.inputs, True), (two.outputs, three.outputs, False)):
+        places = places_of(a, b)
+        fits = {"own", "none"} if constants else {"own"}
+        if len(a) != len(b) or not all(where.place in fits for where in places):
+            return None
+        sides.append(tuple(where.axis if where.place == "own" else None for where in places))
+    return sides[0], sides[1]
+
+
+def _trace(
+    model: TorchModel, forward: Callable[[TorchModel, int], Tensor], b: int, names: frozenset[str]
+) -> tuple[dict[str, list[_Doors]], list[tuple[str, list[str]]]]:
+    """What passes every module's doors, and for every use of a parameter the modules at work that own it."""
+    doors: dict[str, list[_Doors]] = {}
+    uses: list[tuple[str, list[str]]] = []
+    stack: list[str] = []
+    owned = _owned(model)
+
+    def enter(name: str) -> Callable[..., None]:
+        return lambda *_: stack.append(name)
+
+    def leave(name: str) -> Callable[..., None]:
+        def note(_: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
+            stack.pop()
+            doors.setdefault(name, []).append(_Doors(_tensors((args, kwargs))[0], _tensors(out)[0]))
+
+        return note
+
+    tape = Tape({name: model.params[name] for name in names}, b, _NOTHING)
+    tape.on_unruled = lambda name: uses.append((name, [m for m in stack if name in owned[m]]))
+    with ExitStack() as hooks:
+        for name, module in model.module.named_modules():
+            hooks.callback(module.register_forward_pre_hook(enter(name)).remove)
+            hooks.callback(module.register_forward_hook(leave(name), with_kwargs=True).remove)
+        with torch.no_grad(), tape:
+            forward(model, b)
+    return doors, uses
+
+
+def _owned(model: TorchModel) -> dict[str, set[str]]:
+    """The parameters of every module, its children's and tied ones included, by the model's names."""
+    names = {id(p): name for name, p in model.module.named_parameters()}
+    return {
+        place: {names[id(p)] for p in module.parameters() if names[id(p)] in model.params}
+        for place, module in model.module.named_modules()
+    }
+
+
+def _tensors(tree: Any) -> tuple[list[Tensor], list[Any], TreeSpec]:
+    """The tensors of nested arguments, all leaves, and how they were nested."""
+    leaves, spec = tree_flatten(tree)
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)], leaves, spec
+
+
+@dataclasses.dataclass
+class _Visit:
+    """One call of a module: what went in, and the gradients of what came out, as they arrive."""
+
+    unit: Unit
+    given: Any
+    gradients: list[Tensor | None]
+
+
+class Alone:
+    """Watches the modules of ``units`` during a forward pass; ``finish`` hands their gradients over."""
+
+    def __init__(self, model: TorchModel, units: tuple[Unit, ...], anchor: Tensor) -> None:
+        self.model, self.units, self.anchor = model, units, anchor
+        self.visits: list[_Visit] = []
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Within it, calls of the modules are noted and their outputs tapped."""
+        with ExitStack() as hooks:
+            for unit in self.units:
+                module = self.model.module.get_submodule(unit.module)
+                hook = module.register_forward_hook(self._note(unit), with_kwargs=True)
+                hooks.callback(hook.remove)
+            yield
+
+    def _note(self, unit: Unit) -> Callable[..., Any]:
+        def note(_: nn.Module, args: Any, kwargs: Any, out: Any) -> Any:
+            tensors, leaves, spec = _tensors(out)
+            visit = _Visit(unit, _detached((args, kwargs)), [None] * len(tensors))
+            self.visits.append(visit)
+            number = itertools.count()
+            return tree_unflatten(
+                [
+                    self._tapped(visit, next(number), leaf) if isinstance(leaf, Tensor) else leaf
+                    for leaf in leaves
+                ],
+                spec,
+            )
+
+        return note
+
+    def _tapped(self, visit: _Visit, i: int, tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+
+        def show(gradient: Tensor) -> None:
+            visit.gradients[i] = gradient
+
+        return tap(tensor.clone(), self.anchor, show)
+
+    def finish(self, take: Take) -> None:
+        """Every noted call's gradients, example by example."""
+        for visit in self.visits:
+            for name, gradient in self._gradients(visit).items():
+                take(name, Direct(gradient))
+        self.visits.clear()
+
+    def _gradients(self, visit: _Visit) -> dict[str, Tensor]:
+        module = self.model.module.get_submodule(visit.unit.module)
+        here = _names_here(self.model, module)
+        fixed = {own: t for own, (name, t) in here.items() if name not in visit.unit.params}
+        params = {name: self.model.params[name] for name in visit.unit.params}
+        inputs, leaves, spec = _tensors(visit.given)
+        passed = [(i, g) for i, g in enumerate(visit.gradients) if g is not None]
+
+        def value(params: dict[str, Tensor], inputs: list[Tensor], gradients: list[Tensor]) -> Tensor:
+            fed = iter(
+                t if axis is None else t.unsqueeze(axis)
+                for t, axis in zip(inputs, visit.unit.inputs, strict=True)
+            )
+            args, kwargs = tree_unflatten([next(fed) if isinstance(x, Tensor) else x for x in leaves], spec)
+            live = {own: params[name] for own, (name, _) in here.items() if name in params}
+            out = _tensors(functional_call(module, {**fixed, **live}, args, kwargs))[0]
+            pairs = zip(passed, gradients, strict=True)
+            return sum((out[i] * g.unsqueeze(visit.unit.outputs[i] or 0)).sum() for (i, _), g in pairs)  # type: ignore[return-value]
+
+        axes = (None, list(visit.unit.inputs), [visit.unit.outputs[i] for i, _ in passed])
+        given = (params, inputs, [g for _, g in passed])
+        try:
+            found = torch.vmap(grad(value), in_dims=axes)(*given)
+        except RuntimeError:  # an operation that cannot be batched (a recurrent kernel): one by one
+            found = _one_by_one(grad(value), axes, given)
+        return {name: gradient.detach() for name, gradient in found.items()}
+
+
+def _one_by_one(function: Callable[..., dict[str, Tensor]], axes: Any, given: Any) -> dict[str, Tensor]:
+    """What ``torch.vmap`` would give, by a loop."""
+    _, inputs, gradients = given
+    every = [*zip(inputs, axes[1], strict=True), *zip(gradients, axes[2], strict=True)]
+    size = next(tensor.shape[axis] for tensor, axis in every if axis is not None)
+
+    def pick(tensors: list[Tensor], places: list[int | None], i: int) -> list[Tensor]:
+        return [t if a is None else t.select(a, i) for t, a in zip(tensors, places, strict=True)]
+
+    found = [function(given[0], pick(inputs, axes[1], i), pick(gradients, axes[2], i)) for i in range(size)]
+    return {name: torch.stack([one[name] for one in found]) for name in given[0]}
+
+
+def _detached(tree: Any) -> Any:
+    _, leaves, spec = _tensors(tree)
+    return tree_unflatten([x.detach() if isinstance(x, Tensor) else x for x in leaves], spec)
+
+
+def _names_here(model: TorchModel, module: nn.Module) -> dict[str, tuple[str, Tensor]]:
+    """Parameters and buffers by the module's own names: (the model's name, the tensor)."""
+    names = {id(p): n for n, p in [*model.module.named_parameters(), *model.module.named_buffers()]}
+    tensors = {**model.params, **model.buffers}
+    own = [*module.named_parameters(), *module.named_buffers()]
+    return {here: (names[id(t)], tensors[names[id(t)]]) for here, t in own if names[id(t)] in tensors}

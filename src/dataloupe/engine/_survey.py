@@ -1,0 +1,80 @@
+"""How a model uses its parameters: two small passes tell, before the large ones."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from dataloupe._errors import CapabilityError
+from dataloupe.core import TorchModel
+from dataloupe.engine._alone import Unit, units_of
+from dataloupe.engine._rules import RULES
+from dataloupe.engine._tape import Tape, Where, places_of
+
+Forward = Callable[[TorchModel, int], Tensor]
+"""The outputs of so many examples."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What the forward pass does with the parameters.
+
+    ``ruled`` are those all of whose uses have a rule, and ``places`` where each of these calls has its batch;
+    ``alone`` the modules that use the others, which ``why`` names with the function that has no rule.
+    Parameters in neither are not used: their gradient is 0. ``uses`` counts the ruled calls of each, ``numbers``
+    the numbers of all values of these calls for one example.
+    """
+
+    ruled: frozenset[str]
+    places: tuple[Where, ...]
+    alone: tuple[Unit, ...]
+    why: Mapping[str, str]
+    uses: Mapping[str, int]
+    numbers: int
+
+
+def survey(model: TorchModel, forward: Forward) -> Survey:
+    """Passes with two and with three examples, until nothing new is learnt."""
+    why: dict[str, str] = {}
+    places: tuple[Where, ...] = ()
+    while True:
+        params = {name: tensor for name, tensor in model.params.items() if name not in why}
+        (two, first), (three, second) = (_watch(model, params, forward, b, places) for b in (2, 3))
+        _check_apart(first, second[:2])
+        found = places_of(two.values, three.values)
+        lost = dict(two.unruled) | dict(three.unruled)
+        for names, where in zip(two.names, found, strict=False):
+            lost |= dict.fromkeys(names, "a batch along no axis of its own") if where.place == "odd" else {}
+        constants = [i for i, where in enumerate(found) if where.place == "none"]
+        known = sum(where.place == "none" for where in places)
+        if lost:
+            why, places = why | lost, ()
+        elif len(constants) > known:
+            places = found[: constants[known] + 1]  # from here on the next pass sees one per example
+        else:
+            uses = Counter(name for names in two.names for name in names)
+            numbers = sum(value.numel() for value in three.values) // 3
+            alone = units_of(model, forward, frozenset(why))
+            return Survey(frozenset(uses), found, alone, why, uses, numbers)
+
+
+def _watch(
+    model: TorchModel, params: Mapping[str, Tensor], forward: Forward, b: int, places: tuple[Where, ...]
+) -> tuple[Tape, Tensor]:
+    with torch.enable_grad(), Tape(params, b, RULES, places) as tape:
+        values = forward(model, b)
+    return tape, values.detach()
+
+
+def _check_apart(two: Tensor, three: Tensor) -> None:
+    """Refuse a model whose output for an example depends on the others of its batch (dl-242)."""
+    apart = (two - three).abs().max() / two.abs().max().clamp(min=1e-30)
+    if bool(apart > 1e-3):
+        raise CapabilityError(
+            "dl-242",
+            asked="every example's own gradient",
+            found=f"outputs of two examples that change by {float(apart):.1%} when a third joins their batch",
+            do="make the forward pass treat examples apart (no statistics of the batch in evaluation)",
+        )

@@ -1,0 +1,33 @@
+"""What a lab is asked to train: a recipe, and the folder and units that it names."""
+
+from typing import NamedTuple
+
+from dataloupe._typing import Facts
+from dataloupe.core import Question, Removal, Subsets, must_train
+
+
+class Job(NamedTuple):
+    """Trainings of one recipe, and the folder that what made them names."""
+
+    folder: str
+    made_by: Facts
+    question: Question
+    subsets: Subsets
+    repeats: int
+
+    @property
+    def source(self) -> tuple[Removal, Facts]:
+        """What outcomes say of where they come from."""
+        return must_train(self.question.learner).removal, {"question": self.question.identity}
+
+
+def unit_name(start: int, stop: int) -> str:
+    """The name of the unit of these models."""
+    return f"{start:07d}-{stop:07d}"
+
+
+def mask_digest(job: Job, start: int, stop: int) -> str:
+    """The digest of a unit's masks; a recipe goes on past the count asked for now."""
+    last = -(-stop // job.repeats)
+    subsets = job.subsets if job.subsets.bits is not None else job.subsets.first(max(last, job.subsets.count))
+    return subsets.digest(slice(start // job.repeats, last))
