@@ -34,7 +34,7 @@ from dataloupe.engine._rules import RULES
 from dataloupe.engine._survey import Survey, survey
 from dataloupe.engine._tape import Tape
 
-_BLOCK_NUMBERS = 1 << 24
+_BLOCK_NUMBERS = 1 << 22
 WRONG = 0.01
 """The relative distance from which two gradients are not the same."""
 
