@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 import dataloupe as dl
-from dataloupe.core import TorchModel
 from dataloupe.engine import gradients
 from dataloupe.run import load_module
 from dataloupe.solve import FactoredSketch, HashSketch
@@ -41,11 +40,8 @@ def main() -> None:
     )
     arguments.add_argument("--json", type=Path, default=HERE / "results" / "featurise.json")
     given = arguments.parse_args()
-    module = load_module(HERE.parent / "examples" / "fashion.py")
-    question = module.question
-    torch.manual_seed(0)
-    net = module.make_model().eval()
-    model = TorchModel(net, {name: p.detach() for name, p in net.named_parameters()})
+    question = load_module(HERE.parent / "examples" / "fashion.py").question
+    model = question.learner.model(question.learner.init(seed=0))
 
     def plain() -> None:
         live = model.with_params({name: p.clone().requires_grad_() for name, p in model.params.items()})

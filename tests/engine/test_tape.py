@@ -11,6 +11,7 @@ from torch import nn
 
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe.core import Examples, TorchModel
+from dataloupe.engine._alone import units_of
 from dataloupe.engine._gradients import _Gathered, coverage, one_batch, surveyed, verified
 from dataloupe.engine._tape import Where
 
@@ -224,6 +225,62 @@ def same(found, expected, accuracy):
         ours = found.get(name, torch.zeros_like(truth))
         scale = max(float(t.abs().max()) for t in expected.values())
         assert float((ours - truth).abs().max()) <= accuracy * scale, name
+
+
+class Learned(nn.Module):
+    """Parameters where data usually goes: into a layer, a normalisation, and a sum along an axis of places."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.places = nn.Parameter(torch.zeros(1, 4, 5)), nn.Parameter(torch.zeros(4, 1, 5))
+        self.inner, self.norm = nn.Linear(5, 5), nn.LayerNorm(5)
+
+    def forward(self, x):
+        x = x.transpose(0, 1) + self.places
+        asked = self.norm(self.asked) + self.inner(self.asked)
+        return torch.tanh(x.transpose(0, 1)) * asked
+
+
+def test_parameters_may_stand_where_data_does():
+    model, inputs = torch_model(Learned(), torch.float64), numbers(3, 4, 5)(torch.float64)
+    seen, found = at_once(model, inputs)
+    assert "places" in seen.ruled and seen.alone
+    same(found, one_by_one(model, inputs), 1e-10)
+
+
+class Unused(nn.Module):
+    """A module without a rule whose output goes nowhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.PReLU(), nn.Linear(5, 3)
+
+    def forward(self, x):
+        self.one(x)
+        return self.two(x)
+
+
+def test_a_module_whose_output_goes_nowhere_adds_nothing():
+    model, inputs = torch_model(Unused(), torch.float64), numbers(3, 5)(torch.float64)
+    _, found = at_once(model, inputs)
+    same(found, one_by_one(model, inputs), 1e-10)
+
+
+def test_a_parameter_that_no_module_has_to_itself_is_refused():
+    model = torch_model(Lone(), torch.float64)
+    with pytest.raises(CapabilityError, match=r"dl-244.*mix"):
+        units_of(model, lambda live, b: live.predict(numbers(3, 5)(torch.float64)[:b]), frozenset({"mix"}))
+
+
+class Lone(nn.Module):
+    """Gives one number for all examples."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Parameter(torch.zeros(5))
+
+    def forward(self, x):
+        return (x @ self.mix).sum()
 
 
 class Shared(nn.Module):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from dataloupe._errors import BadInput
 from dataloupe.core import Direct, Outer, Picked
 from dataloupe.solve import Spectrum, Sums, _curvature
 
@@ -114,10 +115,16 @@ def test_uses_of_one_parameter_add_up_before_they_are_squared():
 
 def test_a_parameter_that_never_moves_is_left_out():
     sums = Sums()
-    sums.add("w", [Direct(torch.zeros(B, R))])
+    rows = {"still": torch.zeros(B, R), "moved": numbers(B, R)}
+    for name, values in rows.items():
+        sums.add(name, [Direct(values)])
     spectrum = Spectrum(sums.blocks())
-    spectrum.add("w", [Direct(torch.zeros(B, R))])
-    assert spectrum.inverse(1.0) == ({}, {"dimension": 0.0, "blocks": 0})
+    spectrum.add("still", [Direct(rows["still"])])
+    with pytest.raises(BadInput, match="dl-704"):
+        spectrum.inverse(1.0)
+    spectrum.add("moved", [Direct(rows["moved"])])
+    inverse, facts = spectrum.inverse(1.0)
+    assert inverse.keys() == {"moved"} and facts["blocks"] == 1
 
 
 def test_gradients_that_are_not_finite_are_told():

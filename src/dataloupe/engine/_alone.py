@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from dataloupe._errors import CapabilityError
 from dataloupe.core import Direct, TorchModel
 from dataloupe.engine._tape import Rules, Take, Tape, places_of, tap
 
@@ -43,9 +44,17 @@ def units_of(
     (two, uses), (three, _) = (_trace(model, forward, b, names) for b in (2, 3))
     axes = {module: _axes(doors, three.get(module, [])) for module, doors in two.items()}
     found: dict[str, set[str]] = {}
-    for name, chain in uses:
-        found.setdefault(next(m for m in reversed(chain) if axes[m] is not None), set()).add(name)
     doors = {module: both for module, both in axes.items() if both is not None}
+    for name, chain in uses:
+        fitting = [module for module in chain if module in doors]
+        if not fitting:
+            raise CapabilityError(
+                "dl-244",
+                asked=f"every example's own gradient of {name}",
+                found="a use without a rule, and no module around it whose inputs and outputs are one per example",
+                do="let the module that uses it take and give tensors with an axis of examples",
+            )
+        found.setdefault(fitting[-1], set()).add(name)
     return tuple(Unit(module, frozenset(own), *doors[module]) for module, own in found.items())
 
 
@@ -63,7 +72,7 @@ def _axes_once(two: _Doors | None, three: _Doors | None) -> tuple[Axes, Axes] | 
     for a, b, constants in ((two.inputs, three.inputs, True), (two.outputs, three.outputs, False)):
         places = places_of(a, b)
         fits = {"own", "none"} if constants else {"own"}
-        if len(a) != len(b) or not all(where.place in fits for where in places):
+        if len(a) != len(b) or not (a or constants) or not all(where.place in fits for where in places):
             return None
         sides.append(tuple(where.axis if where.place == "own" else None for where in places))
     return sides[0], sides[1]
@@ -179,6 +188,8 @@ class Alone:
         params = {name: self.model.params[name] for name in visit.unit.params}
         inputs, leaves, spec = _tensors(visit.given)
         passed = [(i, g) for i, g in enumerate(visit.gradients) if g is not None]
+        if not passed:
+            return {}
 
         def value(params: dict[str, Tensor], inputs: list[Tensor], gradients: list[Tensor]) -> Tensor:
             fed = iter(

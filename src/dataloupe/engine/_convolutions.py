@@ -16,15 +16,23 @@ from dataloupe.engine._tape import Call, Gradients, Part
 Found = Iterator[tuple[Part, Contribution]]
 
 
-def conv(
-    call: Call, spatial: int, input: Tensor, weight: Tensor, bias: Any, settings: tuple[Any, ...]
+def convolution(
+    call: Call,
+    input: Tensor,
+    weight: Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> Gradients | None:
-    """Convolution: every place of the value is a linear map of a patch of the input, group by group."""
+    """In one dimension or two, every place of the value is a linear map of a patch of the input, group by group."""
     w, b = call.find(weight), call.find(bias)
-    if call.where.axis != 0 or input.ndim != spatial + 2 or (w and (w.rows or w.transposed)):
+    spatial, kernel = weight.ndim - 2, tuple(weight.shape[2:])
+    unbatched = input.ndim != spatial + 2
+    if call.where.axis != 0 or unbatched or call.find(input) or (w and (w.rows or w.transposed)):
         return None
-    kept = call.keep(input) if w else None
-    kernel, groups = tuple(weight.shape[2:]), settings[3]
+    kept, settings = call.keep(input) if w else None, (stride, padding, dilation)
 
     def gradients(gradient: Tensor) -> Found:
         left = call.gradient(gradient, spatial + 1).movedim(2, -1).flatten(1, -2)  # [b, t, out]
@@ -70,7 +78,7 @@ def _patches_last(x: Tensor, kernel: tuple[int, ...], settings: tuple[Any, ...])
 
 def _padded(x: Tensor, kernel: tuple[int, ...], settings: tuple[Any, ...]) -> tuple[Tensor, Any, Any, Any]:
     """Padding in words done, and stride, padding and dilation with a number for every axis."""
-    stride, padding, dilation = (_each(setting, len(kernel)) for setting in settings[:3])
+    stride, padding, dilation = (_each(setting, len(kernel)) for setting in settings)
     if isinstance(padding, str):
         spread = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
         x = F.pad(x, [side for s in reversed(spread) for side in (s // 2, s - s // 2)])
@@ -86,34 +94,6 @@ def _each(setting: Any, axes: int) -> Any:
     return found * axes if len(found) == 1 else found
 
 
-def conv1d(
-    call: Call,
-    input: Tensor,
-    weight: Tensor,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Gradients | None:
-    """One dimension."""
-    return conv(call, 1, input, weight, bias, (stride, padding, dilation, groups))
-
-
-def conv2d(
-    call: Call,
-    input: Tensor,
-    weight: Tensor,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Gradients | None:
-    """Two."""
-    return conv(call, 2, input, weight, bias, (stride, padding, dilation, groups))
-
-
 def channels_last(input: Tensor, *rest: Any, **settings: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Pictures as a convolution and the pools behind it read them fastest on a CPU; the same numbers."""
     if input.ndim != 4 or input.device.type != "cpu":
@@ -125,10 +105,8 @@ def channels_last(input: Tensor, *rest: Any, **settings: Any) -> tuple[tuple[Any
     return (last, *rest), settings
 
 
-def viewed(tensor: Tensor, *shape: Any) -> Tensor:
+def viewed(tensor: Tensor, *shape: Any, **dtype: Any) -> Tensor:
     """A view, or a copy where the order of memory that we chose allows none."""
-    return (
-        tensor.view(*shape)
-        if tensor.is_contiguous() or isinstance(shape[0], torch.dtype)
-        else tensor.reshape(*shape)
-    )
+    if dtype or tensor.is_contiguous() or isinstance(shape[0], torch.dtype):
+        return tensor.view(*shape, **dtype)
+    return tensor.reshape(*shape)

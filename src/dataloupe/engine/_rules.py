@@ -12,15 +12,17 @@ from torch import Tensor
 
 from dataloupe._errors import CapabilityError
 from dataloupe.core import Contribution, Direct, Outer, Picked
-from dataloupe.engine._convolutions import channels_last, conv1d, conv2d, viewed
+from dataloupe.engine._convolutions import channels_last, convolution, viewed
 from dataloupe.engine._tape import Call, Gradients, Part, Rules
 
 Found = Iterator[tuple[Part, Contribution]]
 
 
-def linear(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Gradients:
+def linear(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Gradients | None:
     """y = x W' + b."""
     w, b = call.find(weight), call.find(bias)
+    if call.find(input):
+        return None
     kept = call.keep(input) if w else None
 
     def gradients(gradient: Tensor) -> Found:
@@ -92,7 +94,7 @@ def embedding(
 
 def layer_norm(
     call: Call, input: Tensor, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
-) -> Gradients:
+) -> Gradients | None:
     """y = norm(x) w + b over the last axes."""
     return _scaled(
         call, input, weight, bias, len(normalized_shape), lambda x: F.layer_norm(x, normalized_shape, eps=eps)
@@ -101,15 +103,19 @@ def layer_norm(
 
 def rms_norm(
     call: Call, input: Tensor, normalized_shape: Any, weight: Any = None, eps: float | None = None
-) -> Gradients:
+) -> Gradients | None:
     """y = x / rms(x) w over the last axes."""
     return _scaled(
         call, input, weight, None, len(normalized_shape), lambda x: F.rms_norm(x, normalized_shape, eps=eps)
     )
 
 
-def _scaled(call: Call, input: Tensor, weight: Any, bias: Any, features: int, normal: Any) -> Gradients:
+def _scaled(
+    call: Call, input: Tensor, weight: Any, bias: Any, features: int, normal: Any
+) -> Gradients | None:
     w, b = call.find(weight), call.find(bias)
+    if call.find(input):
+        return None
     kept = call.keep(input) if w else None
 
     def gradients(gradient: Tensor) -> Found:
@@ -157,7 +163,7 @@ def group_norm(
 
 def _channels(call: Call, input: Tensor, weight: Any, bias: Any, normal: Any) -> Gradients | None:
     w, b = call.find(weight), call.find(bias)
-    if call.where.axis != 0:
+    if call.where.axis != 0 or call.find(input):
         return None
     kept, features = call.keep(input), input.ndim - 1
 
@@ -271,11 +277,10 @@ _T, _MT = (vars(torch._C.TensorBase)[name].__get__ for name in ("T", "mT"))
 
 RULES = Rules(
     prepared={F.conv2d: channels_last},
-    replaced={Tensor.view: viewed},
+    replaced={Tensor.view: viewed, Tensor.view_as: lambda tensor, other: viewed(tensor, other.shape)},
     tapped={
         F.linear: linear,
-        F.conv1d: conv1d,
-        F.conv2d: conv2d,
+        **dict.fromkeys((F.conv1d, F.conv2d), convolution),
         F.embedding: embedding,
         F.layer_norm: layer_norm,
         F.rms_norm: rms_norm,
@@ -283,9 +288,7 @@ RULES = Rules(
         F.group_norm: group_norm,
         torch.addmm: addmm,
         **dict.fromkeys((torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__), matmul),
-        **dict.fromkeys(
-            (torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__), add
-        ),
+        **dict.fromkeys((torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__), add),
         **dict.fromkeys((Tensor.expand, Tensor.expand_as), expand),
         **dict.fromkeys((torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__), mul),
     },

@@ -45,7 +45,8 @@ def survey(model: TorchModel, forward: Forward) -> Survey:
         _check_apart(first, second[:2])
         found = places_of(two.values, three.values)
         lost = dict(two.unruled) | dict(three.unruled)
-        for names, where in zip(two.names, found, strict=False):
+        longer = two.names if len(two.names) >= len(three.names) else three.names
+        for names, where in zip(longer, found, strict=True):
             lost |= dict.fromkeys(names, "a batch along no axis of its own") if where.place == "odd" else {}
         constants = [i for i, where in enumerate(found) if where.place == "none"]
         known = sum(where.place == "none" for where in places)

@@ -176,14 +176,14 @@ class Tape(TorchFunctionMode):
         self, rule: Rule, value: Tensor, given: set[str], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor | None:
         number = self.count
-        where = self.places[number] if number < len(self.places) else Where("own")
+        where = self.places[number] if number < len(self.places) else Where("none")
         gradients = rule(Call(self.find, self.batch, where), *args, **kwargs)
-        if gradients is None:
-            return None
         if self.take is None:
             self.values.append(value.detach().clone())
-        self.count += 1
-        self.names.append(given)
+        self.count += 1  # with or without a rule, so that a call keeps its number from pass to pass
+        self.names.append(given if gradients is not None else set())
+        if gradients is None:
+            return None
         if number >= len(self.places) or where.place == "odd":
             return value
         if where.place == "none":

@@ -112,7 +112,7 @@ def _certificate(parts: list[Part], left_out: int) -> Facts:
     worst = {
         name: max(part.facts[name] for part in parts)
         for name in parts[0].facts
-        if name in ("residual", "zero_rows", "error")
+        if name in ("residual", "zero_rows", "gradient_error")
     }
     return {
         "models": len(parts),

@@ -40,7 +40,7 @@ class Influence(AbstractAttributor):
     is whole. ``damping`` is relative to the mean eigenvalue of each block. w is as in :class:`TRAK`. Nothing is
     sketched, so memory holds ``targets x parameters`` numbers (in pieces of 2^27). Four gradient passes a model.
 
-    Otherwise as :class:`TRAK`. Raises ``BadInput`` dl-711 (settings), dl-701 (damping), ``TrainingError`` dl-712
+    Otherwise as :class:`TRAK`. Raises ``BadInput`` dl-711 (settings), dl-701 (damping), dl-704 (no gradient at all), ``TrainingError`` dl-712
     (no model is finite).
     Source: George et al. 2018 (EK-FAC); Grosse et al. 2023, section 2.2, for influence functions.
 

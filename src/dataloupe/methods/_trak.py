@@ -26,7 +26,7 @@ class TRAK(AbstractAttributor):
 
     ``curved`` weighs each row of X_k' X_k by the curvature w of the training loss in the output, which the paper
     derives and then leaves out: p (1 - p) for margins, 1 for regression, and 1 where an output knows of none.
-    Scores are better with it, and nearer to the output's units, where models are sure.
+    Without it rows of which the model is sure, where the loss is flat, count as much as all others.
 
     A model whose gradients are not finite is left out and counted. Finished models are remembered by the lab, so
     a killed run resumes at the next one, and more models reuse the first ones.

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dataloupe._errors import BadInput
 from dataloupe._typing import Facts
 from dataloupe.core import Contribution, Outer, Picked
 
@@ -103,7 +104,7 @@ class Spectrum:
         self.values[name] = self.values[name] + more if name in self.values else more
 
     def inverse(self, damping: float) -> tuple[dict[str, Tensor], Facts]:
-        """1 / (eigenvalue + damping x the block's mean eigenvalue), and the effective dimension of each block."""
+        """1 / (eigenvalue + damping x the block's mean eigenvalue), and the effective dimension of all (dl-704)."""
         found: dict[str, Tensor] = {}
         dimension = 0.0
         for name, values in self.values.items():
@@ -111,6 +112,13 @@ class Spectrum:
             if ridge > 0.0:
                 found[name] = 1.0 / (values + ridge)
                 dimension += float((values * found[name]).sum())
+        if not found:
+            raise BadInput(
+                "dl-704",
+                asked="the inverse of a curvature",
+                found="gradients of training rows that are all zero",
+                do="look for an output that ignores the parameters, or a model that is sure of every row",
+            )
         return found, {"dimension": dimension, "blocks": len(found)}
 
 
