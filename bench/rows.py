@@ -110,7 +110,22 @@ def mislabels(found: dict) -> list[Row]:
     ]
 
 
-PRINTERS = {"lasso": lasso, "frontier": frontier, "support": support, "leaks": leaks, "mislabels": mislabels}
+def featurise(found: dict) -> list[Row]:
+    """Every example's gradient of fashion-5k, in plain passes."""
+    return [
+        (f"fashion-5k CNN: {name} / plain forward and backward", f"{found[f'{name} / plain']:.2f}x", bar)
+        for name, bar in (("FactoredSketch(2048)", "<= 1.2x"), ("HashSketch(2048)", ""))
+    ]
+
+
+PRINTERS = {
+    "lasso": lasso,
+    "frontier": frontier,
+    "support": support,
+    "leaks": leaks,
+    "mislabels": mislabels,
+    "featurise": featurise,
+}
 
 
 def of_results() -> list[Row]:

@@ -25,7 +25,7 @@ RESULTS = HERE / "results"
 FULL = {
     f"{name}.py": f"{name}.json"
     for name in (
-        "support", "leaks", "mislabels", "direction", "linearity", "transfer", "sparse_pca", "frontier"
+        "support", "leaks", "mislabels", "direction", "linearity", "transfer", "sparse_pca", "frontier", "featurise"
     )
 }  # fmt: skip
 """Benches of the full tier; the quick one reads their last results."""
