@@ -9,7 +9,7 @@ import torch
 
 from dataloupe import outputs
 from dataloupe._errors import BadInput, CapabilityError, TrainingError
-from dataloupe.core import Examples, MemoryLab, Outcomes, Question, Subsets, TorchModel
+from dataloupe.core import Chunked, Examples, MemoryLab, Outcomes, Question, Subsets, TorchModel
 from dataloupe.methods import (
     TRAK,
     Datamodel,
@@ -121,53 +121,96 @@ def test_its_sign_and_size_are_those_of_leave_one_out_retraining():
     assert (np.sign(found.scores) == np.sign(having))[clear].all()
 
 
-def test_trak_is_the_product_of_averages_and_keeps_single_models():
+def linear_models(lab, asked, count, dim, seed=0):
+    """Every model's sketched features, slope and targets in fp64."""
+    subsets = asked.learner.subsets(N)
+    found = [lab.features(asked, subsets, k, sketch_of(dim, seed, k)).whole for k in range(count)]
+    return [[part.astype(np.float64) for part in one] for one in found]
+
+
+def test_trak_is_the_product_of_averages_and_tells_single_models():
     half = Subsets(n=N, count=4, seed=5)
-    found = TRAK(models=4, dim=2, seed=3).attribute(question(Solved(penalty=1.0, shown=half)), MemoryLab())
-    parts = [np.asarray(p.scores, dtype=np.float64) for p in found.parts()]
-    assert len(parts) == 4 and found.info.fraction == 0.5 and "50%" in found.info.note
-    lab = Recorded()
-    TRAK(models=4, dim=2, seed=3).attribute(question(Solved(penalty=1.0, shown=half)), lab)
-    values, slope = np.mean([v for v, _ in lab.parts], 0), np.mean([s for _, s in lab.parts], 0)
-    np.testing.assert_allclose(found.scores, values * slope, rtol=1e-4, atol=1e-7)
-    for part, (v, s) in zip(parts, lab.parts, strict=True):
-        np.testing.assert_allclose(part, v * s, rtol=1e-5, atol=1e-8)
-    assert len({p.tobytes() for p in parts}) == 4
+    asked = question(Solved(penalty=1.0, shown=half))
+    found = TRAK(models=4, dim=2, seed=3, ridge=0.7).attribute(asked, MemoryLab())
+    assert len(found.parts()) == 4 and found.info.fraction == 0.5 and "50%" in found.info.note
+    values, slopes = [], []
+    for x, slope, phi in linear_models(MemoryLab(), asked, 4, 2, seed=3):
+        gram = x.T @ x
+        values.append(phi @ np.linalg.inv(gram + 0.7 * np.trace(gram) / 2 * np.eye(2)) @ x.T)
+        slopes.append(slope)
+    expected = np.mean(values, 0) * np.mean(slopes, 0)
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-4, atol=1e-6)
+    for part, v, s in zip(found.parts(), values, slopes, strict=True):
+        np.testing.assert_allclose(part.scores, v * s, rtol=1e-4, atol=1e-6)
 
 
-class Recorded(MemoryLab):
-    """Keeps what is put."""
-
-    def __init__(self):
-        super().__init__()
-        self.parts, self.asked = [], []
-
-    def put(self, kind, made_by, arrays, facts):
-        super().put(kind, made_by, arrays, facts)
-        if kind == "trak-part":
-            self.parts.append((arrays["values"], arrays["slope"]))
-
-    def features(self, question, subsets, k, sketch):
-        self.asked.append((k, sketch))
-        return super().features(question, subsets, k, sketch)
+def test_the_ridge_is_chosen_on_held_out_models_and_said():
+    asked = question(Solved(penalty=1.0, shown=Subsets(n=N, count=8, seed=5)))
+    found = TRAK(models=8).attribute(asked, MemoryLab())
+    told = found.info.certificate
+    assert told["ridge_chosen"] == "on held-out models"
+    reached = told["held_out_correlation"]
+    assert reached[f"{told['ridge']:g}"] == max(reached.values()) > 0.9
+    given = TRAK(models=8, ridge=told["ridge"]).attribute(asked, MemoryLab())
+    np.testing.assert_array_equal(found.scores, given.scores)
+    for alike in (Solved(), Solved(known=False), Solved(penalty=1.0, shown=Subsets(n=N, count=2, seed=5))):
+        few = TRAK(models=2).attribute(question(alike), MemoryLab()).info.certificate
+        assert few["ridge"] == 1.0 and "rule" in few["ridge_chosen"]
 
 
-def test_every_model_has_a_sketch_of_its_own_and_a_killed_run_resumes():
-    lab = Recorded()
-    TRAK(models=2, dim=2).attribute(question(), lab)
-    found = TRAK(models=4, dim=2).attribute(question(), lab)
-    assert [k for k, _ in lab.asked] == [0, 1, 2, 3]
-    assert len({sketch.seed for _, sketch in lab.asked}) == 4
-    np.testing.assert_array_equal(
-        found.scores, TRAK(models=4, dim=2).attribute(question(), MemoryLab()).scores
-    )
+def test_leverage_is_leaving_out_exactly():
+    asked = question()
+    found = TRAK(models=1, ridge=1e-10, fraction=1.0, leverage=True).attribute(asked, MemoryLab())
+    worlds = Subsets.without(N, [[], *([i] for i in range(N))])
+    values = MemoryLab().outcomes(asked, worlds).values[:, 0].astype(np.float64)
+    having = (values[0] - values[1:]).T
+    np.testing.assert_allclose(found.scores, having, atol=1e-3 * np.abs(having).max())
 
 
-def test_other_settings_are_other_parts():
-    lab = Recorded()
-    for method in (TRAK(models=1), TRAK(models=1, ridge=2.0), TRAK(models=1, seed=1), TRAK(models=1, dim=2)):
-        method.attribute(question(), lab)
-    assert len(lab.asked) == 4
+def test_groups_as_groups_are_what_retraining_without_them_gives():
+    """Least squares: one Newton step is exact, and a cluster does more than the sum of its rows."""
+    asked, lab = question(), MemoryLab()
+    found = TRAK(models=1, ridge=1e-10, fraction=1.0).attribute(asked, lab)
+    groups = [[3], [0, 1, 2, 3, 4], list(range(20))]
+    values = MemoryLab().outcomes(asked, Subsets.without(N, [[], *groups])).values[:, 0].astype(np.float64)
+    truth = values[1:] - values[0]
+    told = found.effect(groups, kind="group")
+    np.testing.assert_allclose(told, truth, atol=2e-3 * np.abs(truth).max())
+    apart = np.abs(found.effect(groups) - truth).max()
+    assert apart > 20 * np.abs(told - truth).max()
+    np.testing.assert_array_equal(found.effect(groups, kind="group", targets=[2]), told[:, [2]])
+    again = TRAK(models=1, ridge=1e-10, fraction=1.0).attribute(asked, lab)  # remembered
+    np.testing.assert_array_equal(again.effect(groups, kind="group"), told)
+
+
+def test_several_sketches_are_averaged_and_layers_added():
+    asked = question(Solved(penalty=1.0, shown=Subsets(n=N, count=2, seed=5)))
+    one, two = (TRAK(models=1, dim=2, ridge=0.5, sketches=b).attribute(asked, MemoryLab()) for b in (1, 2))
+    expected = []
+    for b in (0, 1):
+        sketched = MemoryLab().features(asked, asked.learner.subsets(N), 0, sketch_of(2, 0, 0, b))
+        x, slope, phi = (part.astype(np.float64) for part in sketched.whole)
+        gram = x.T @ x
+        expected.append(phi @ np.linalg.inv(gram + 0.5 * np.trace(gram) / 2 * np.eye(2)) @ x.T * slope)
+    np.testing.assert_allclose(one.scores, expected[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(two.scores, np.mean(expected, 0), rtol=1e-4, atol=1e-6)
+    layer = TRAK(models=1, ridge=0.5, blocks="layer").attribute(asked, MemoryLab())
+    whole = TRAK(models=1, ridge=0.5).attribute(asked, MemoryLab())
+    np.testing.assert_allclose(layer.scores, whole.scores, rtol=1e-5)  # one layer
+
+
+def test_a_threshold_is_chosen_or_refused():
+    asked = question(Solved(penalty=1.0, shown=Subsets(n=N, count=6, seed=5)))
+    plain = TRAK(models=6, ridge=0.5).attribute(asked, MemoryLab())
+    found = TRAK(models=6, ridge=0.5, threshold=True).attribute(asked, MemoryLab())
+    chosen = found.info.certificate["threshold"]
+    limit = chosen * np.sqrt((plain.scores**2).mean(1))[:, None]
+    expected = np.sign(plain.scores) * np.maximum(np.abs(plain.scores) - limit, 0)
+    np.testing.assert_allclose(found.scores, expected, atol=1e-6)
+    with pytest.raises(BadInput, match=r"dl-713.*2 models"):
+        TRAK(models=2, threshold=True).attribute(asked, MemoryLab())
+    with pytest.raises(BadInput, match=r"dl-711.*several sketches of every layer"):
+        TRAK(blocks="layer", sketches=2)
 
 
 class Broken(MemoryLab):
@@ -179,7 +222,11 @@ class Broken(MemoryLab):
 
     def features(self, question, subsets, k, sketch):
         found = super().features(question, subsets, k, sketch)
-        return found._replace(train=found.train * np.float32(np.nan if k in self.bad else 1))
+        if k not in self.bad:
+            return found
+        return found._replace(
+            train=Chunked.of(found.train.whole() * np.nan), facts=found.facts | {"not_finite": N}
+        )
 
 
 @pytest.mark.parametrize("make", [TRAK, GradientSimilarity])
@@ -371,7 +418,7 @@ def test_the_curvature_weighs_the_blocks_of_influence():
     asked = dataclasses.replace(classes(), learner=Classified(penalty=1.0, classes=3))
     lab = MemoryLab()
     x, slope, phi = (
-        a.astype(np.float64) for a in lab.features(asked, Subsets(n=N, count=1), 0, sketch_of(64, 0, 0))[:3]
+        a.astype(np.float64) for a in lab.features(asked, Subsets(n=N, count=1), 0, sketch_of(64, 0, 0)).whole
     )
     gram = x.T @ (x * (slope * (1 - slope))[:, None])
     ridge = 0.1 * np.trace(gram) / len(gram)
@@ -394,7 +441,7 @@ def test_the_curvature_weighs_the_rows_of_the_gram():
     asked = dataclasses.replace(classes(), learner=Classified(penalty=1.0, classes=3))
     lab = MemoryLab()
     x, slope, phi = (
-        a.astype(np.float64) for a in lab.features(asked, Subsets(n=N, count=1), 0, sketch_of(64, 0, 0))[:3]
+        a.astype(np.float64) for a in lab.features(asked, Subsets(n=N, count=1), 0, sketch_of(64, 0, 0)).whole
     )
     gram = x.T @ (x * (slope * (1 - slope))[:, None])
     ridge = 0.1 * np.trace(gram) / len(gram)

@@ -2,14 +2,17 @@
 
 from dataloupe.core._attribution import Attribution as Attribution
 from dataloupe.core._attribution import DenseAttribution as DenseAttribution
+from dataloupe.core._attribution import GroupEffect as GroupEffect
 from dataloupe.core._attribution import Info as Info
 from dataloupe.core._attribution import Uncertainty as Uncertainty
 from dataloupe.core._attribution import Units as Units
 from dataloupe.core._attribution import needs_units as needs_units
+from dataloupe.core._attribution import room_for as room_for
 from dataloupe.core._attributor import AbstractAttributor as AbstractAttributor
 from dataloupe.core._attributor import Needs as Needs
 from dataloupe.core._attributor import capabilities as capabilities
 from dataloupe.core._attributor import model_subsets as model_subsets
+from dataloupe.core._chunked import Chunked as Chunked
 from dataloupe.core._examples import Card as Card
 from dataloupe.core._examples import Examples as Examples
 from dataloupe.core._examples import Rows as Rows
@@ -31,6 +34,8 @@ from dataloupe.core._lab import Side as Side
 from dataloupe.core._lab import Sketch as Sketch
 from dataloupe.core._lab import Store as Store
 from dataloupe.core._lab import Swept as Swept
+from dataloupe.core._lab import counted as counted
+from dataloupe.core._lab import merged as merged
 from dataloupe.core._learner import Batch as Batch
 from dataloupe.core._learner import Learner as Learner
 from dataloupe.core._learner import ModelSource as ModelSource
@@ -59,5 +64,6 @@ from dataloupe.core._question import Question as Question
 from dataloupe.core._question import averaged as averaged
 from dataloupe.core._question import averaged_slope as averaged_slope
 from dataloupe.core._question import flat_values as flat_values
+from dataloupe.core._question import model_key as model_key
 from dataloupe.core._question import one_value as one_value
 from dataloupe.core._subsets import Subsets as Subsets

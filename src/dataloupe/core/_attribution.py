@@ -1,7 +1,8 @@
 """What is predicted: a function of the data weights."""
 
 import dataclasses
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -12,6 +13,12 @@ from dataloupe._typing import Array, Facts, Ids
 from dataloupe.core._examples import Examples, check_ids
 from dataloupe.core._learner import Removal
 from dataloupe.core._subsets import Subsets
+
+LARGE = 1 << 28
+"""So many numbers do not stay in memory."""
+
+GroupEffect: TypeAlias = Callable[[Sequence[Ids]], Float[np.ndarray, "k m"]]
+"""From sets of rows to what removing each, as a group, does to every target."""
 
 Units: TypeAlias = Literal["output", "relative"]
 
@@ -116,6 +123,8 @@ class DenseAttribution:
     train: Examples | None = None
     targets: Examples | None = None
     index: Int[np.ndarray, "m 2"] | None = None
+    group: "GroupEffect | None" = None
+    """What removing each set of rows as a group does to every target; None where only sums are known."""
 
     def __post_init__(self) -> None:
         """Check shapes, and that every score is a number."""
@@ -126,12 +135,13 @@ class DenseAttribution:
                 found=f"{self.scores.shape} and {None if self.bias is None else self.bias.shape}",
                 do="give one row per target",
             )
-        for start in range(0, self.m, 1024):
-            if not np.isfinite(self.scores[start : start + 1024]).all():
+        step = max(1, LARGE // 8 // max(1, self.n))
+        for start in range(0, self.m, step):
+            if not np.isfinite(self.scores[start : start + step]).all():
                 raise BadInput(
                     "dl-502",
                     asked="scores that are numbers",
-                    found=f"NaN or infinity in target rows {start} to {start + 1023}",
+                    found=f"NaN or infinity in target rows {start} to {min(start + step, self.m) - 1}",
                     do="look for diverged models or overflow in the gradients",
                 )
 
@@ -165,7 +175,11 @@ class DenseAttribution:
     def effect(
         self, removals: Sequence[Ids], *, kind: Literal["sum", "group"] = "sum", targets: Ids | None = None
     ) -> Float[np.ndarray, "k m"]:
-        """Minus the sum of the removed rows' scores."""
+        """Minus the sum of the removed rows' scores, or what the method says of them as a group."""
+        wanted = np.arange(self.m) if targets is None else check_ids(targets, self.m, "target rows")
+        if kind == "group" and self.group is not None:
+            groups = [check_ids(ids, self.n, "rows to remove") for ids in removals]
+            return self.group(groups)[:, wanted].astype(np.float32)
         if kind == "group":
             raise CapabilityError(
                 "dl-504",
@@ -173,7 +187,7 @@ class DenseAttribution:
                 found=f"{self.info.method}, which keeps scores and no features",
                 do='use kind="sum" and verify by retraining (what_if), or a method that keeps its features',
             )
-        rows = self.scores if targets is None else self.scores[check_ids(targets, self.m, "target rows")]
+        rows = self.scores if targets is None else self.scores[wanted]
         return np.stack(
             [
                 -np.asarray(rows[:, check_ids(ids, self.n, "rows to remove")], dtype=np.float64).sum(1)
@@ -266,6 +280,14 @@ class DenseAttribution:
             targets=targets,
             index=arrays.get("index"),
         )
+
+
+def room_for(shape: tuple[int, int]) -> Float[np.ndarray, "m n"]:
+    """Zeros for scores: in memory, or beyond 2^28 numbers in a temporary file that goes when they go."""
+    if shape[0] * shape[1] <= LARGE:
+        return np.zeros(shape, dtype=np.float32)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
 
 
 def needs_units(attribution: Attribution, asked: str) -> None:

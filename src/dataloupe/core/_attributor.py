@@ -44,6 +44,15 @@ class AbstractAttributor(abc.ABC):
     def compute(self, question: Question, lab: Lab) -> DenseAttribution:
         """The attribution, asked of the lab. Called by :meth:`attribute` when nothing is remembered."""
 
+    def extended(
+        self,
+        found: DenseAttribution,
+        question: Question,  # noqa: ARG002  (for methods that keep what they need in the lab)
+        lab: Lab,  # noqa: ARG002
+    ) -> DenseAttribution:
+        """The attribution with what it can tell only while its lab is there: computed or remembered, the same."""
+        return found
+
     @final
     def attribute(self, question: Question, lab: Lab) -> DenseAttribution:
         """The attribution of this question, computed by the lab or remembered from before.
@@ -61,7 +70,8 @@ class AbstractAttributor(abc.ABC):
         made_by = {"attributor": canonical(self), "question": canonical(question), "numerics": NUMERICS}
         known = lab.get("attribution", made_by)
         if known is not None:
-            return DenseAttribution.from_arrays(*known, train=question.train, targets=question.targets)
+            found = DenseAttribution.from_arrays(*known, train=question.train, targets=question.targets)
+            return self.extended(found, question, lab)
         start = time.perf_counter()
         found = self.compute(question, lab)
         cost = {**found.info.cost, "seconds": round(time.perf_counter() - start, 2)}
@@ -72,7 +82,7 @@ class AbstractAttributor(abc.ABC):
             found, info=info, train=question.train, targets=question.targets, index=question.index
         )
         lab.put("attribution", made_by, *found.to_arrays())
-        return found
+        return self.extended(found, question, lab)
 
     def settings(self) -> dict[str, Any]:
         """The hyperparameters as JSON."""

@@ -9,6 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from dataloupe._typing import Array, Facts
+from dataloupe.core._chunked import Chunked
 from dataloupe.core._factors import Contribution, Use
 from dataloupe.core._model import Model
 from dataloupe.core._outcomes import Outcomes
@@ -49,10 +50,38 @@ class Features(NamedTuple):
     they were made.
     """
 
-    train: Float[np.ndarray, "n d"]
+    train: Chunked
     slope: Float[np.ndarray, " n"]
     targets: Float[np.ndarray, "m d"]
     facts: Facts
+
+    @property
+    def finite(self) -> bool:
+        """Whether all are numbers: they are not where a model diverged."""
+        return bool(self.facts["not_finite"] == 0)
+
+    @property
+    def whole(self) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"], Float[np.ndarray, "m d"]]:
+        """Train, slope and targets, in memory."""
+        return self.train.whole(), self.slope, self.targets
+
+
+def counted(rows: Float[np.ndarray, "b d"], slope: Float[np.ndarray, " b"]) -> Facts:
+    """How many rows of features are all zero, and of how many features or slope are not numbers."""
+    finite = np.isfinite(rows).all(axis=1) & np.isfinite(slope)
+    return {"zero_rows": int((~rows.any(axis=1)).sum()), "not_finite": int((~finite).sum())}
+
+
+def merged(*facts: Facts) -> Facts:
+    """What holds of several passes: the largest of every error, the sum of every count, the rest as the first says."""
+    found = dict(facts[0])
+    for name in sorted({name for one in facts for name in one}):
+        known = [one[name] for one in facts if name in one]
+        if name.endswith("_error"):
+            found[name] = max(known)
+        elif name in ("zero_rows", "not_finite"):
+            found[name] = sum(known)
+    return found
 
 
 class Swept(NamedTuple):

@@ -10,9 +10,10 @@ from torch import Tensor
 from dataloupe._errors import CapabilityError
 from dataloupe._identity import identity
 from dataloupe._typing import Array, Facts
+from dataloupe.core._chunked import Chunked
 from dataloupe.core._examples import Examples
 from dataloupe.core._factors import Contribution, Direct, Use
-from dataloupe.core._lab import Embeddings, Features, Side, Sketch, Swept
+from dataloupe.core._lab import Embeddings, Features, Side, Sketch, Swept, counted
 from dataloupe.core._learner import ModelSource, must_train
 from dataloupe.core._model import Model, TorchModel
 from dataloupe.core._outcomes import DIVERGED, OK, Outcomes
@@ -71,7 +72,10 @@ class MemoryLab:
 
             swept = self.gradients(question, subsets, k, side, use)
             found[side] = out.numpy()
-        return Features(found["train"], swept.slope, found["targets"], swept.facts)
+        made = counted(found["train"], swept.slope)
+        asked = counted(found["targets"], np.zeros(question.m))
+        facts = swept.facts | made | {"not_finite": made["not_finite"] + asked["not_finite"]}
+        return Features(Chunked.of(found["train"]), swept.slope, found["targets"], facts)
 
     def gradients(
         self,

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from dataloupe._identity import array_digest, canonical
 from dataloupe._typing import Inputs
 
 
@@ -36,6 +37,14 @@ class TorchModel:
             self.module.eval()
         return call_module(self.module, {**self.params, **self.buffers}, inputs)
 
+    def __identity__(self) -> dict[str, Any]:
+        """The module's structure, the source of every class that is not torch's own, and all numbers."""
+        tensors = {**self.params, **self.buffers}
+        return {
+            "module": described(self.module),
+            "tensors": {name: array_digest(tensor) for name, tensor in tensors.items()},
+        }
+
     def with_params(self, params: dict[str, Tensor]) -> "TorchModel":
         """The same model with other parameters."""
         return dataclasses.replace(self, params=params)
@@ -46,3 +55,10 @@ def call_module(module: nn.Module, tensors: dict[str, Tensor], inputs: Inputs) -
     if isinstance(inputs, dict):
         return functional_call(module, tensors, (), inputs)
     return functional_call(module, tensors, inputs if isinstance(inputs, tuple) else (inputs,))
+
+
+def described(module: nn.Module) -> dict[str, Any]:
+    """Structure, and the source of every class that is not torch's own."""
+    classes = {type(part) for part in module.modules()}
+    own = {c.__qualname__: canonical(c) for c in classes if c.__module__.split(".")[0] != "torch"}
+    return {"structure": repr(module), "classes": own}

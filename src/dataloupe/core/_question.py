@@ -14,6 +14,7 @@ from dataloupe._identity import Stream, canonical, identity
 from dataloupe.core._examples import Examples, Rows
 from dataloupe.core._learner import Learner, ModelSource, SteppedLearner
 from dataloupe.core._model import Model
+from dataloupe.core._subsets import Subsets
 
 
 @runtime_checkable
@@ -180,6 +181,18 @@ class Question:
     def identity(self) -> str:
         """The short hash of all that decides an answer."""
         return identity(self)
+
+
+def model_key(question: Question, subsets: Subsets, k: int) -> dict[str, Any]:
+    """What decides model k, and not how many models there are: its training, or (of a source) its own numbers."""
+    learner = question.learner
+    if isinstance(learner, ModelSource):
+        return {"model": canonical(learner.models()[k])}
+    return {
+        **question.training_identity,
+        "mask": subsets.digest([k]),
+        "seed": subsets.train_seed(k, 0),
+    }
 
 
 def averaged(output: Output, model: Model, rows: Rows) -> Tensor:

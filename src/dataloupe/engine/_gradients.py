@@ -8,7 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dataloupe._errors import CapabilityError
+from dataloupe._typing import Facts
 from dataloupe.core import (
+    Chunked,
     Contribution,
     Embeddings,
     Examples,
@@ -24,8 +26,10 @@ from dataloupe.core import (
     Use,
     averaged,
     averaged_slope,
+    counted,
     last_layer_inputs,
     map_inputs,
+    merged,
     several_components,
     torch_model,
 )
@@ -40,27 +44,20 @@ WRONG = 0.01
 
 
 def features(question: Question, model: Model, sketch: Sketch) -> Features:
-    """Sketched gradients of the train output on every example and of the output on every target row.
+    """Sketched gradients of the train output on every example and of the output on every target row, in memory.
 
-    Of a diverged model they are not finite; methods leave it out and count it. Raises as :func:`gradients` does.
+    Of a diverged model they are not finite; methods leave it out and count it. Raises as :class:`Pass` does.
     """
-    live = torch_model(model)
-    projection = sketch.bind({name: tensor.shape for name, tensor in live.params.items()})
+    sides: tuple[Side, ...] = ("train", "targets")
+    (train, slope, made), (targets, _, asked) = (
+        Featuriser(Pass(question, model, side), sketch).rows(slice(0, None)) for side in sides
+    )
+    return Features(Chunked.of(train), slope, targets, both_sides(made, asked))
 
-    def sketched(side: Side, rows: int) -> tuple[Float[np.ndarray, "rows d"], Swept]:
-        out = torch.zeros(rows, projection.width)
 
-        def use(name: str, uses: list[Contribution], place: slice) -> None:
-            for one in uses:
-                projection.add(out[place], name, one)
-
-        swept = gradients(question, live, side, use)
-        return out.numpy(), swept
-
-    train, swept = sketched("train", question.n)
-    targets, asked = sketched("targets", question.m)
-    worst = max(side.facts["gradient_error"] for side in (swept, asked))
-    return Features(train, swept.slope, targets, {**swept.facts, "gradient_error": worst})
+def both_sides(train: Facts, targets: Facts) -> Facts:
+    """What is told of the features of a model: errors and what is not finite of both, zeros of the training rows."""
+    return {**merged(train, targets), "zero_rows": train["zero_rows"]}
 
 
 def gradients(
@@ -70,33 +67,78 @@ def gradients(
     use: Use,
     scale: Callable[[Tensor], Tensor] = torch.ones_like,
 ) -> Swept:
-    """Every row's gradient, times ``scale(slopes)``, to ``use``, batch by batch.
+    """Every row's gradient, times ``scale(slopes)``, to ``use``, batch by batch; raises as :class:`Pass` does."""
+    ready = Pass(question, model, side)
+    return Swept(ready.sweep(slice(0, len(ready.pairs)), use, scale), ready.facts)
 
-    The facts tell which share of the parameters was seen how, and how far the gradient of one example in a batch
+
+def pairs_of(question: Question, side: Side) -> Int[Tensor, "rows 2"]:
+    """(example, component) of every row of a side (dl-208 if the train output has several components)."""
+    if side == "targets":
+        return torch.from_numpy(question.index)
+    data, output = question.train, question.on_train
+    pairs = torch.cat([output.valid(data.take(ids)) for ids in torch.arange(len(data)).split(1024)]).nonzero()
+    if len(pairs) != question.n or not bool((pairs[:, 0] == torch.arange(question.n)).all()):
+        raise several_components(question, len(pairs))
+    return pairs
+
+
+class Pass:
+    """Gradients of one side of a question at one model: looked at and checked once, then swept in any parts.
+
+    ``facts`` tell which share of the parameters was seen how, and how far the gradient of one example in a batch
     of three is from autograd's of that example alone. Raises ``CapabilityError`` dl-208 if the train output
     has several components, dl-241 / dl-242 if an example feels the others of its batch, dl-243 if the two
     gradients differ, ``BadInput`` dl-240 if a layer's input is changed in place.
     """
-    live, train = torch_model(model), side == "train"
-    data, output = (question.train, question.on_train) if train else (question.targets, question.output)
-    valid = torch.cat([output.valid(data.take(ids)) for ids in torch.arange(len(data)).split(1024)])
-    pairs = valid.nonzero()
-    if train and len(pairs) != question.n:
-        raise several_components(question, len(pairs))
-    seen = surveyed(output, live, data)
-    facts = {
-        "coverage": coverage(live, seen),
-        "gradient_error": verified(output, live, data.take(pairs[:3, 0]), pairs[:3, 1], seen),
-    }
-    slopes = torch.empty(len(pairs))
-    start = 0
-    for block in pairs.split(int(np.clip(_BLOCK_NUMBERS // max(1, seen.numbers), 1, 512))):
-        place = slice(start, start + len(block))
-        slopes[place] = one_batch(
-            output, live, data.take(block[:, 0]), block[:, 1], seen, _Gathered(seen.uses, use, place), scale
-        )
-        start += len(block)
-    return Swept(slopes.numpy(), facts)
+
+    def __init__(self, question: Question, model: Model, side: Side) -> None:
+        train = side == "train"
+        self.live = torch_model(model)
+        self.data = question.train if train else question.targets
+        self.output = question.on_train if train else question.output
+        self.pairs = pairs_of(question, side)
+        self.seen = surveyed(self.output, self.live, self.data)
+        first = self.data.take(self.pairs[:3, 0]), self.pairs[:3, 1]
+        self.facts: Facts = {
+            "coverage": coverage(self.live, self.seen),
+            "gradient_error": verified(self.output, self.live, *first, self.seen),
+        }
+
+    def sweep(
+        self, rows: slice, use: Use, scale: Callable[[Tensor], Tensor] = torch.ones_like
+    ) -> Float[np.ndarray, " rows"]:
+        """The gradients of some rows, to ``use`` with their places in the whole; gives their slopes."""
+        slopes, start = [], rows.start
+        for block in self.pairs[rows].split(
+            int(np.clip(_BLOCK_NUMBERS // max(1, self.seen.numbers), 1, 512))
+        ):
+            place = slice(start, start + len(block))
+            gathered = _Gathered(self.seen.uses, use, place)
+            batch = self.data.take(block[:, 0])
+            slopes.append(one_batch(self.output, self.live, batch, block[:, 1], self.seen, gathered, scale))
+            start = place.stop
+        return torch.cat(slopes).numpy()
+
+
+class Featuriser:
+    """Sketched gradients of a pass."""
+
+    def __init__(self, ready: Pass, sketch: Sketch) -> None:
+        self.ready = ready
+        self.projection = sketch.bind({name: p.shape for name, p in ready.live.params.items()})
+
+    def rows(self, rows: slice) -> tuple[Float[np.ndarray, "b d"], Float[np.ndarray, " b"], Facts]:
+        """The sketched gradients of some rows, their slopes, and how they were made."""
+        first, last, _ = rows.indices(len(self.ready.pairs))
+        out = torch.zeros(last - first, self.projection.width)
+
+        def use(name: str, uses: list[Contribution], place: slice) -> None:
+            for one in uses:
+                self.projection.add(out[place.start - first : place.stop - first], name, one)
+
+        slopes, found = self.ready.sweep(slice(first, last), use), out.numpy()
+        return found, slopes, self.ready.facts | counted(found, slopes)
 
 
 def embeddings(question: Question, model: Model) -> Embeddings:

@@ -29,6 +29,7 @@ from dataloupe.core import (
     Subsets,
     Swept,
     Use,
+    model_key,
     must_show_state,
     must_train,
 )
@@ -39,12 +40,12 @@ from dataloupe.engine import (
     choose,
     embeddings,
     environment,
-    features,
     gradients,
     rebuilt,
     run_unit,
     threads,
 )
+from dataloupe.lab._features import Keeper
 from dataloupe.lab._job import Job, mask_digest, unit_name
 from dataloupe.run import Processes, Progress, Serial, why_not_sendable
 from dataloupe.store import open_store
@@ -149,8 +150,9 @@ class Lab:
         return found
 
     def features(self, question: Question, subsets: Subsets, k: int, sketch: Sketch) -> Features:
-        """Sketched gradients at model k of the subsets."""
-        return features(question, self._model(question, subsets, k), sketch)
+        """Sketched gradients at model k of the subsets, kept chunk by chunk."""
+        made = functools.partial(self._model, question, subsets, k)
+        return Keeper(self.store, question, model_key(question, subsets, k), made, sketch).features()
 
     def gradients(
         self,

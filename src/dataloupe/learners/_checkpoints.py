@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dataloupe._errors import BadInput
-from dataloupe._identity import Stream, array_digest, canonical
+from dataloupe._identity import Stream, canonical
 from dataloupe.core import Model, Subsets, TorchModel
 
 Source: TypeAlias = Mapping[str, Tensor] | str | Path
@@ -82,17 +82,10 @@ class Checkpoints:
         return self._kept
 
     def __identity__(self) -> dict[str, Any]:
-        """The tensors, the source of every module class, and the rows they saw."""
+        """The models (structure, classes, tensors), and the rows they saw."""
         known = self.__dict__.get("_identity")
         if known is None:
-            known = {
-                "module": _described(self._models[0].module),
-                "tensors": [
-                    {name: array_digest(t) for name, t in {**model.params, **model.buffers}.items()}
-                    for model in self._models
-                ],
-                "kept": canonical(self._kept),
-            }
+            known = {"models": canonical(self._models), "kept": canonical(self._kept)}
             object.__setattr__(self, "_identity", known)
         return known
 
@@ -117,13 +110,6 @@ def _module(given: nn.Module | Callable[[], nn.Module]) -> nn.Module:
             do="give the module, or a function without arguments that makes it",
         )
     return made.eval()
-
-
-def _described(module: nn.Module) -> dict[str, Any]:
-    """Structure, and the source of every class that is not torch's own."""
-    classes = {type(part) for part in module.modules()}
-    own = {c.__qualname__: canonical(c) for c in classes if c.__module__.split(".")[0] != "torch"}
-    return {"structure": repr(module), "classes": own}
 
 
 # --- reading -----------------------------------------------------------------------------------------------

@@ -91,9 +91,9 @@ class GradientSimilarity(AbstractAttributor):
         used, zero = 0, 0
         for k in range(self.models):
             features = lab.features(question, subsets, k, sketch_of(self.dim, self.seed, k))
-            if not all(np.isfinite(a).all() for a in features[:3]):
+            if not features.finite:
                 continue
-            x, phi = features.train * features.slope[:, None], features.targets
+            x, phi = features.train.whole() * features.slope[:, None], features.targets
             if self.kind == "cosine":
                 (x, none), (phi, no_target) = unit_rows(x), unit_rows(phi)
                 zero = max(zero, none + no_target)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from scipy import stats
 
 from dataloupe._errors import BadInput
-from dataloupe.core import Attribution, DenseAttribution, Info, Outcomes, Uncertainty
+from dataloupe.core import Attribution, DenseAttribution, GroupEffect, Info, Outcomes, Uncertainty
 
 SUFFIX = ", calibrated"
 
@@ -83,11 +83,17 @@ def calibrate(attribution: Attribution, outcomes: Outcomes, *, per_target: bool 
         _info(attribution.info, outcomes, kept, found, per_target=per_target),
         bias=(measured.mean(axis=0) - scaled @ share).astype(np.float32),
         uncertainty=uncertainty,
-        pieces=tuple(p for p in attribution.parts() if isinstance(p, DenseAttribution)),
+        pieces=getattr(attribution, "pieces", ()),
+        group=_scaled_groups(getattr(attribution, "group", None), found.slope),
         train=getattr(attribution, "train", None),
         targets=getattr(attribution, "targets", None),
         index=getattr(attribution, "index", None),
     )
+
+
+def _scaled_groups(group: GroupEffect | None, slope: Float[np.ndarray, " m"]) -> GroupEffect | None:
+    """What groups do, on the same scale."""
+    return None if group is None else lambda removals: group(removals) * slope
 
 
 def fit(

@@ -5,9 +5,9 @@ from dataloupe._identity import Stream
 from dataloupe.solve import FactoredSketch
 
 
-def sketch_of(dim: int, seed: int, k: int) -> FactoredSketch:
-    """The sketch of model k: every model has one of its own."""
-    return FactoredSketch(dim, seed=Stream.root(seed)("sketch", k).seed())
+def sketch_of(dim: int, seed: int, k: int, b: int = 0) -> FactoredSketch:
+    """Sketch b of model k: every model has sketches of its own."""
+    return FactoredSketch(dim, seed=Stream.root(seed)("sketch", k, *([b] if b else [])).seed())
 
 
 def check_models(models: int, dim: int, fraction: float) -> None:

@@ -1,39 +1,84 @@
 """TRAK: linearise a few models, sketch their gradients, whiten, average."""
 
 import dataclasses
-from typing import ClassVar
+import functools
+from collections.abc import Sequence
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
-import torch
+from jaxtyping import Float
 
-from dataloupe.core import AbstractAttributor, DenseAttribution, Lab, Needs, Question, Subsets, capabilities
-from dataloupe.methods._ensemble import Ensemble, Part, combined, model_made_by, remembered, roots
-from dataloupe.methods._models import check_models, sketch_of
-from dataloupe.solve import check_penalty, whitened
+from dataloupe._errors import BadInput
+from dataloupe._typing import Facts, Ids
+from dataloupe.core import (
+    AbstractAttributor,
+    DenseAttribution,
+    Lab,
+    Needs,
+    Question,
+    capabilities,
+    merged,
+    room_for,
+    torch_model,
+)
+from dataloupe.methods._ensemble import Ensemble, Singles, curvatures, told, witnesses
+from dataloupe.methods._models import all_diverged, check_models, sketch_of
+from dataloupe.solve import (
+    LEAST,
+    Beside,
+    ByLayer,
+    Choice,
+    FactoredSketch,
+    Linearised,
+    check_penalty,
+    held_out_ridge,
+    held_out_threshold,
+    product_of_averages,
+    soft_threshold,
+)
+
+RULE = 1.0
+"""The relative ridge where too few models can tell one."""
+
+
+class Solved(NamedTuple):
+    """The models that are finite, the ridge, and what chose it."""
+
+    models: list[Linearised]
+    facts: list[Facts]
+    ridge: float
+    choice: Choice | None
+    threshold: Choice | None
 
 
 @dataclasses.dataclass(frozen=True)
 class TRAK(AbstractAttributor):
     """Product of averages over models k of sketched gradients X_k of the train output and phi_k of the target's:
 
-        tau_ji = mean_k [phi_kj (X_k' X_k + ridge tr(X_k' X_k) / d I)^-1 x_ki]  *  mean_k [slope_ki]
+        tau_ji = mean_k [phi_kj (X_k' W_k X_k + ridge tr(X_k' W_k X_k) / d I)^-1 x_ki]  *  mean_k [slope_ki]
 
     ``slope`` is minus dLoss/doutput. Each model has a sketch of its own, of ``dim`` dimensions (gradients stay
     exact where the model has no more parameters): :class:`dataloupe.solve.FactoredSketch`, for which no example's
     gradient is ever made where its factors are smaller. ``fraction`` of the data trains each model; a model source gives
-    its own models. Units are relative: :func:`dataloupe.calibrate` gives the scale. ``parts()`` are the
-    single-model attributions, right after the computation (a remembered attribution has none).
+    its own models. Units are relative: :func:`dataloupe.calibrate` gives the scale.
 
-    ``curved`` weighs each row of X_k' X_k by the curvature w of the training loss in the output, which the paper
-    derives and then leaves out: p (1 - p) for margins, 1 for regression, and 1 where an output knows of none.
-    Without it rows of which the model is sure, where the loss is flat, count as much as all others.
+    ``ridge=None`` chooses it: the models are held out in turn, and the others predict their outputs
+    (:func:`dataloupe.solve.held_out_ridge`); no truth is touched. With fewer than three models, or where nobody knows
+    what they saw, it is 1, the mean eigenvalue. ``curved`` weighs each row of the Gram matrix by the curvature w of
+    the training loss in the output, which the paper derives and then leaves out: p (1 - p) for margins, 1 for
+    regression, and 1 where an output knows of none.
 
-    A model whose gradients are not finite is left out and counted. Finished models are remembered by the lab, so
-    a killed run resumes at the next one, and more models reuse the first ones.
+    Options: ``sketches`` of every model are whitened apart and averaged; ``blocks="layer"`` whitens each module's
+    own sketch of ``dim`` dimensions apart and adds; ``leverage`` is the denominator of the full Newton step;
+    ``threshold`` cuts small scores to 0, softly, at a height chosen as the ridge is (3 models or more that are known).
 
-    Raises ``BadInput`` dl-711 (settings), dl-701 (ridge), ``TrainingError`` dl-712 (no model is finite).
-    Source: Park et al. 2023 (TRAK), algorithm 1, with a relative ridge and without soft thresholding; the
-    curvature is R of its section 3.
+    The features are kept by the lab: another ridge or option, further models, targets, or rows at the end cost no
+    gradient again, a killed run goes on where it was, and the attribution tells the effect of groups as groups
+    (``effect(..., kind="group")``, each model's removal with its curvature taken out, then averaged).
+
+    A model whose gradients are not finite is left out and counted. Raises ``BadInput`` dl-711 (settings), dl-713
+    (a threshold that nothing can choose), dl-701 (ridge), ``TrainingError`` dl-712 (no model is finite).
+    Source: Park et al. 2023 (TRAK), algorithm 1, with a relative ridge; the curvature is R of its section 3.
 
     >>> TRAK(models=5).dim
     2048
@@ -41,45 +86,136 @@ class TRAK(AbstractAttributor):
 
     models: int = 10
     dim: int = 2048
-    ridge: float = 1.0
+    ridge: float | None = None
     fraction: float = 0.5
     seed: int = 0
     curved: bool = True
+    sketches: int = 1
+    blocks: Literal["all", "layer"] = "all"
+    leverage: bool = False
+    threshold: bool = False
 
     requires: ClassVar[frozenset[str]] = frozenset({"models"})
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        check_penalty(self.ridge)
-        check_models(self.models, self.dim, self.fraction)
+        if self.ridge is not None:
+            check_penalty(self.ridge)
+        check_models(self.models, min(self.dim, self.sketches), self.fraction)
+        if self.blocks not in ("all", "layer") or (self.blocks == "layer" and self.sketches > 1):
+            raise BadInput(
+                "dl-711",
+                asked=f"TRAK with blocks={self.blocks!r} and {self.sketches} sketches",
+                found="neither 'all' nor 'layer', or several sketches of every layer",
+                do="use one sketch a layer, or several of all parameters",
+            )
 
     def needs(self, question: Question) -> Needs:
         """A training (unless the models are there) and a gradient pass per model."""
         trains = self.models if "train" in capabilities(question) else 0
-        disk = 4 * self.models * (question.m + 1) * question.n
+        width = self.dim * self.sketches
+        disk = 4 * self.models * (question.n + question.m) * width + 4 * question.m * question.n
         return Needs(trains, self.fraction, gradient_passes=self.models, disk_bytes=disk)
 
     def compute(self, question: Question, lab: Lab) -> DenseAttribution:
-        """Model after model, then the product of averages."""
-        ensemble = Ensemble("TRAK", self.models, self.fraction, self.seed)
-        return combined(self, ensemble, question, lambda subsets, k: self._part(question, lab, subsets, k))
+        """Features, whitening, ridge; then one stream over the training rows of all models."""
+        solved = self._solved(question, lab)
+        scores = room_for((question.m, question.n))
+        product_of_averages(solved.models, solved.ridge, scores, leverage=self.leverage)
+        if solved.threshold is not None:
+            for start in range(0, question.m, 64):
+                some = slice(start, start + 64)
+                scores[some] = soft_threshold(scores[some], solved.threshold.best)
+        info = told(self, self._ensemble(), question, _certificate(solved, self.models))
+        return DenseAttribution(scores, info, units="relative")
 
-    def _part(self, question: Question, lab: Lab, subsets: Subsets, k: int) -> Part | None:
-        """One model's part; None where gradients are not finite."""
-        made_by = {
-            **model_made_by(question, subsets, k),
-            "sketch": {"dim": self.dim, "seed": self.seed},
-            "ridge": self.ridge,
-            "curved": self.curved,
-        }
+    def extended(self, found: DenseAttribution, question: Question, lab: Lab) -> DenseAttribution:
+        """What it can tell while its lab is there: single models, and groups as groups."""
+        ridge = float(found.info.certificate["ridge"])
+        models = functools.cache(lambda: self._linearised(question, lab)[0])
+        alone = dataclasses.replace(found.info, note="")
 
-        def make() -> Part | None:
-            x, slope, phi, made = lab.features(question, subsets, k, sketch_of(self.dim, self.seed, k))
-            if not all(np.isfinite(a).all() for a in (x, slope, phi)):
-                return None
-            root = roots(question, self.curved)(torch.from_numpy(slope)).numpy()
-            found = whitened((x * root[:, None]).astype(np.float32), phi.astype(np.float32), self.ridge)
-            facts = {name: value for name, value in found._asdict().items() if name != "values"} | made
-            return Part((found.values / root).astype(np.float32), slope.astype(np.float32), facts)
+        def single(k: int) -> DenseAttribution:
+            scores = room_for((question.m, question.n))
+            product_of_averages([models()[k]], ridge, scores, leverage=self.leverage)
+            return DenseAttribution(scores, alone, units="relative")
 
-        return remembered(lab, "trak-part", made_by, make)
+        def group(removals: Sequence[Ids]) -> Float[np.ndarray, "k m"]:
+            slope = np.mean([one.slope for one in models()], axis=0)
+            each = [[one.removed(np.asarray(ids), slope, ridge) for ids in removals] for one in models()]
+            return np.mean(each, axis=0)
+
+        count = int(found.info.certificate["models"])
+        return dataclasses.replace(found, pieces=Singles(single, count), group=group)
+
+    def _ensemble(self) -> Ensemble:
+        return Ensemble("TRAK", self.models, self.fraction, self.seed)
+
+    def _solved(self, question: Question, lab: Lab) -> Solved:
+        """The models, and the settings that they choose."""
+        models, facts, used = self._linearised(question, lab)
+        wanted = self.ridge is None or self.threshold
+        seen = witnesses(question, lab, self._ensemble().subsets(question), used) if wanted else None
+        if self.threshold and seen is None:
+            raise BadInput(
+                "dl-713",
+                asked="a threshold that held-out models choose",
+                found=f"{len(models)} models, fewer than {LEAST} of which are known to have seen different rows",
+                do=f"give at least {LEAST} models trained on known, different subsets, or threshold=False",
+            )
+        choice = held_out_ridge(models, *seen) if seen and self.ridge is None else None
+        ridge = choice.best if choice else self.ridge or RULE
+        threshold = held_out_threshold(models, *seen, ridge) if seen and self.threshold else None
+        return Solved(models, facts, ridge, choice, threshold)
+
+    def _linearised(self, question: Question, lab: Lab) -> tuple[list[Linearised], list[Facts], list[int]]:
+        """The finite models, how their features were made, and their numbers."""
+        subsets, curvature = self._ensemble().subsets(question), curvatures(question, self.curved)
+        found: list[Linearised] = []
+        facts: list[Facts] = []
+        used: list[int] = []
+        for k in range(self.models):
+            sketch = self._sketch(k)
+            features = lab.features(question, subsets, k, sketch)
+            if not features.finite:
+                continue
+            blocks: tuple[slice, ...] = (slice(None),)
+            if not isinstance(sketch, FactoredSketch):
+                model = torch_model(lab.models(question, subsets)[k])
+                blocks = sketch.bind({name: p.shape for name, p in model.params.items()}).blocks
+            share = 1.0 if self.blocks == "layer" else 1.0 / len(blocks)
+            w = curvature(features.slope)
+            found.append(Linearised(features.train, features.slope, w, features.targets, blocks, share))
+            facts.append(features.facts)
+            used.append(k)
+        if not found:
+            raise all_diverged("TRAK", self.models)
+        return found, facts, used
+
+    def _sketch(self, k: int) -> FactoredSketch | Beside | ByLayer:
+        """The sketch of model k: every model has one of its own."""
+        if self.blocks == "layer":
+            return ByLayer(self.dim, sketch_of(self.dim, self.seed, k).seed)
+        first = sketch_of(self.dim, self.seed, k)
+        others = [sketch_of(self.dim, self.seed, k, b) for b in range(1, self.sketches)]
+        return Beside((first, *others)) if others else first
+
+
+def _certificate(solved: Solved, asked: int) -> Facts:
+    """What is known of the numerics and of the choices, with the worst of every error."""
+    facts = merged(*solved.facts)
+    found: Facts = {
+        "models": len(solved.models),
+        "left_out": asked - len(solved.models),
+        "residual": max(one.residual for one in solved.models),
+        **{name: value for name, value in facts.items() if name not in ("width", "not_finite")},
+        "zero_rows": max(one["zero_rows"] for one in solved.facts),
+        "effective_dimension": [round(one.dimension(solved.ridge), 1) for one in solved.models],
+        "ridge": solved.ridge,
+        "ridge_chosen": "on held-out models" if solved.choice else "as given, or 1 by rule",
+    }
+    if solved.choice:
+        found |= {"held_out_correlation": solved.choice.correlation, "held_out_slope": solved.choice.slope}
+    if solved.threshold:
+        found |= {"threshold": solved.threshold.best, "threshold_correlation": solved.threshold.correlation}
+    return found

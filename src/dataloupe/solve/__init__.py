@@ -1,5 +1,7 @@
 """Arrays in, arrays and a certificate of the numerics out: no files, no processes, no models."""
 
+from dataloupe.solve._blocks import Beside as Beside
+from dataloupe.solve._blocks import ByLayer as ByLayer
 from dataloupe.solve._centred import Centred as Centred
 from dataloupe.solve._curvature import Block as Block
 from dataloupe.solve._curvature import Spectrum as Spectrum
@@ -7,10 +9,19 @@ from dataloupe.solve._curvature import Sums as Sums
 from dataloupe.solve._factored import FactoredSketch as FactoredSketch
 from dataloupe.solve._fista import Fista as Fista
 from dataloupe.solve._given import Selection as Selection
+from dataloupe.solve._held_out import LEAST as LEAST
+from dataloupe.solve._held_out import RIDGES as RIDGES
+from dataloupe.solve._held_out import Choice as Choice
+from dataloupe.solve._held_out import best_setting as best_setting
+from dataloupe.solve._held_out import held_out_ridge as held_out_ridge
+from dataloupe.solve._held_out import held_out_threshold as held_out_threshold
+from dataloupe.solve._held_out import soft_threshold as soft_threshold
 from dataloupe.solve._lasso import Engine as Engine
 from dataloupe.solve._lasso import Lasso as Lasso
 from dataloupe.solve._lasso import Path as Path
 from dataloupe.solve._lasso import lasso as lasso
+from dataloupe.solve._linearised import Linearised as Linearised
+from dataloupe.solve._linearised import product_of_averages as product_of_averages
 from dataloupe.solve._means import Means as Means
 from dataloupe.solve._means import means as means
 from dataloupe.solve._mixture import Mixture as Mixture
@@ -33,5 +44,6 @@ from dataloupe.solve._stats import SuffStats as SuffStats
 from dataloupe.solve._stats import blocks_of as blocks_of
 from dataloupe.solve._stats import folds_of as folds_of
 from dataloupe.solve._whitening import Whitened as Whitened
+from dataloupe.solve._whitening import Whitening as Whitening
 from dataloupe.solve._whitening import check_penalty as check_penalty
 from dataloupe.solve._whitening import whitened as whitened

@@ -1,0 +1,108 @@
+"""Features that are kept: chunk by chunk, found by the model and by the rows themselves."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dataloupe._errors import StoreError
+from dataloupe._identity import NUMERICS, array_digest, canonical, identity
+from dataloupe._typing import Array, Facts
+from dataloupe.core import Chunked, Features, Model, Question, Side, Sketch, Store, map_inputs, merged
+from dataloupe.engine import Featuriser, Pass, both_sides, environment, pairs_of, threads
+
+CHUNK = 1024
+"""So many rows are one unit of work: killed at any instant, a pass loses no more."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Keeper:
+    """Reads the features of one model that are there, and makes the others.
+
+    A unit's folder is named by the model, the output and the sketch, the unit by what its rows hold. So rows that
+    are added at the end leave the full chunks before them as they are, and so do other targets or checkpoints.
+    """
+
+    store: Store
+    question: Question
+    model_key: Any
+    model: Callable[[], Model]
+    sketch: Sketch
+
+    def features(self) -> Features:
+        """Both sides."""
+        folder, names, chunks, slope, made = self._side("train")
+        width = int(made["width"])
+        there, there_names, _, _, asked = self._side("targets")
+        targets = [self._read(there, name) for name in there_names]
+        train = Chunked(tuple(map(len, chunks)), width, lambda i: self._read(folder, names[i]))
+        return Features(train, slope, np.concatenate(targets), both_sides(made, asked))
+
+    def _side(self, side: Side) -> tuple[str, list[str], Sequence[Tensor], Array, Facts]:
+        """(folder, names of the units, the rows of each, all slopes, facts), after what was missing is made."""
+        output = self.question.on_train if side == "train" else self.question.output
+        made_by = {
+            "model": self.model_key,
+            "output": canonical(output),
+            "sketch": canonical(self.sketch),
+            "numerics": NUMERICS,
+        }
+        folder = f"features-{identity(made_by)}"
+        chunks = pairs_of(self.question, side).split(CHUNK)
+        names = [self._name(side, chunk) for chunk in chunks]
+        known = set(self.store.units(folder))
+        missing = [i for i, name in enumerate(names) if _slope(name) not in known]
+        if missing:
+            self._make(folder, made_by, side, {names[i]: i for i in missing})
+        slopes = [self._unit(folder, _slope(name)) for name in names]
+        facts = merged(*(facts for _, facts in slopes))
+        return folder, names, chunks, np.concatenate([arrays["slope"] for arrays, _ in slopes]), facts
+
+    def _name(self, side: Side, chunk: Tensor) -> str:
+        data = self.question.train if side == "train" else self.question.targets
+        rows = data.take(chunk[:, 0])
+        held = [canonical(map_inputs(array_digest, rows.inputs)), canonical(rows.labels)]
+        return identity([held, array_digest(chunk[:, 1])])
+
+    def _make(self, folder: str, made_by: Facts, side: Side, missing: dict[str, int]) -> None:
+        """Make units, a pass over their rows each; the slopes come last and say that the unit is done."""
+        known = self.store.read_facts(folder, "made_by")
+        here: Facts = {"environment": environment(), "threads": torch.get_num_threads()}
+        on: Facts = here if known is None else known["on"]
+        if on["environment"] != here["environment"]:
+            raise StoreError(
+                "dl-225",
+                asked=f"to go on in {folder}",
+                found=f"features made elsewhere: {on['environment']} there, {here['environment']} here",
+                do="go on where they were made, or start a new folder: mixed units would not be one experiment",
+            )
+        if known is None:
+            self.store.write_facts(folder, "made_by", {"on": on, "made_by": made_by})
+        with threads(on["threads"]):
+            ready = Featuriser(Pass(self.question, self.model(), side), self.sketch)
+            for name, i in missing.items():
+                found, slope, facts = ready.rows(slice(i * CHUNK, (i + 1) * CHUNK))
+                self.store.write(folder, name, {"features": found}, {})
+                self.store.write(folder, _slope(name), {"slope": slope}, facts | {"width": found.shape[1]})
+
+    def _read(self, folder: str, name: str) -> Array:
+        return self._unit(folder, name)[0]["features"]
+
+    def _unit(self, folder: str, name: str) -> tuple[dict[str, Array], Facts]:
+        found = self.store.read(folder, name)
+        if found is None:
+            raise StoreError(
+                "dl-229",
+                asked=f"the unit {folder}/{name}",
+                found="no such file any more",
+                do=f"remove the folder {folder}: the rerun makes it again",
+            )
+        return found
+
+
+def _slope(name: str) -> str:
+    """The unit of a chunk's slopes."""
+    return f"{name}.slope"

@@ -1,0 +1,136 @@
+"""A model as linear in its parameters around itself: scores, self-influence and removals of groups."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from dataloupe.core import Chunked
+from dataloupe.solve._whitening import Whitening
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Linearised:
+    """One model: features x ``[n, d]`` of the training rows, phi ``[m, d]`` of the targets, ``slope [n]``.
+
+    ``curvature [n]`` are the weights w of the rows in the Gram matrix. The columns in each of ``blocks`` are whitened
+    apart, and what the blocks say is added with the weight ``share`` (1 for layers, 1 / B for B sketches of all):
+
+        score_ji = sum_b share phi_jb' (A_b + ridge_b)^-1 x_ib,    A_b = sum_i w_i x_ib x_ib'
+
+    >>> one = Linearised(Chunked.of(np.eye(2)), np.ones(2), np.ones(2), np.array([[1.0, 0.0]]))
+    >>> one.scores(np.eye(2), one.weights(1.0)).round(6).tolist()
+    [[0.5], [0.0]]
+    """
+
+    features: Chunked
+    slope: Float[np.ndarray, " n"]
+    curvature: Float[np.ndarray, " n"]
+    targets: Float[np.ndarray, "m d"]
+    blocks: tuple[slice, ...] = (slice(None),)
+    share: float = 1.0
+
+    @cached_property
+    def whitenings(self) -> tuple[Whitening, ...]:
+        """Of every block: one eigendecomposition each, whatever the ridge."""
+        return tuple(Whitening.of(self._columns(block), self.curvature) for block in self.blocks)
+
+    def weights(self, ridge: float) -> Float[np.ndarray, "d m"]:
+        """What features of training rows are multiplied with to give their scores."""
+        return np.concatenate(
+            [
+                self.share * one.weights(self.targets[:, block], ridge)
+                for one, block in zip(self.whitenings, self.blocks, strict=True)
+            ]
+        )
+
+    def scores(
+        self, rows: Float[np.ndarray, "b d"], weights: Float[np.ndarray, "d m"]
+    ) -> Float[np.ndarray, "b m"]:
+        """Scores of some rows."""
+        return rows.astype(np.float32) @ weights.astype(np.float32)
+
+    def leverage(self, rows: Float[np.ndarray, "b d"], ridge: float) -> Float[np.ndarray, " b"]:
+        """x' (A + ridge)^-1 x: what a row does to its own output, per unit of slope."""
+        total = np.zeros(len(rows))
+        for one, block in zip(self.whitenings, self.blocks, strict=True):
+            turned = rows[:, block].astype(np.float64) @ one.vectors
+            total += self.share * (turned**2 / (one.values + one.ridge(ridge))).sum(1)
+        return total
+
+    def kernel(self, rows: Float[np.ndarray, "b d"], ridge: float) -> Float[np.ndarray, "b b"]:
+        """x' (A + ridge)^-1 y of all pairs of some rows."""
+        total = np.zeros((len(rows), len(rows)))
+        for one, block in zip(self.whitenings, self.blocks, strict=True):
+            turned = rows[:, block].astype(np.float64) @ one.vectors
+            total += self.share * (turned / (one.values + one.ridge(ridge))) @ turned.T
+        return total
+
+    def removed(
+        self, ids: Int[np.ndarray, " s"], slope: Float[np.ndarray, " n"], ridge: float
+    ) -> Float[np.ndarray, " m"]:
+        """What removing some rows together does to every target: one Newton step with them taken out of A, too.
+
+            - phi' (A - X_S' W_S X_S + ridge)^-1 X_S' slope_S = - phi' (A + ridge)^-1 X_S' (I - W_S K_SS)^-1 slope_S
+
+        with K_SS the rows' :meth:`kernel`. Rows that resemble each other do more together than one by one.
+        """
+        rows = self.features.rows(ids)
+        w = self.curvature[ids].astype(np.float64)
+        inside = np.eye(len(ids)) - w[:, None] * self.kernel(rows, ridge)
+        moved = np.linalg.solve(inside, slope[ids].astype(np.float64))
+        return -(self.weights(ridge).T @ (rows.astype(np.float64).T @ moved))
+
+    def along(
+        self, directions: Float[np.ndarray, "n q"], ridges: Sequence[float]
+    ) -> Float[np.ndarray, "g q m"]:
+        """sum_i score_ji directions_iq for every ridge: no scores are made, and a further ridge costs little."""
+        total = np.zeros((self.features.width, directions.shape[1]))
+        for place, rows in self.features:
+            total += rows.T.astype(np.float64) @ directions[place]
+        found = np.zeros((len(ridges), directions.shape[1], len(self.targets)))
+        for one, block in zip(self.whitenings, self.blocks, strict=True):
+            left, right = (
+                total[block].T @ one.vectors,
+                self.targets[:, block].astype(np.float64) @ one.vectors,
+            )
+            for g, ridge in enumerate(ridges):
+                found[g] += self.share * (left / (one.values + one.ridge(ridge))) @ right.T
+        return found
+
+    def dimension(self, ridge: float) -> float:
+        """The effective dimension: added over layers, averaged over sketches."""
+        return self.share * sum(one.dimension(ridge) for one in self.whitenings)
+
+    @property
+    def residual(self) -> float:
+        """The worst certificate of the eigenvectors."""
+        return max(one.residual for one in self.whitenings)
+
+    def _columns(self, block: slice) -> Chunked:
+        width = len(range(*block.indices(self.features.width)))
+        return Chunked(self.features.sizes, width, lambda i: self.features.read(i)[:, block])
+
+
+def product_of_averages(
+    models: Sequence[Linearised], ridge: float, out: Float[np.ndarray, "m n"], *, leverage: bool = False
+) -> None:
+    """mean_k score_k * mean_k slope_k into ``out``, in one stream over the training rows of all models.
+
+    With ``leverage``, a model's scores of row i are over 1 - w_i x_i' (A + ridge)^-1 x_i: what leaving it out
+    does, not adding it a little. Memory: ``d x m`` numbers a model and a chunk of rows.
+    Source: Park et al. 2023 (TRAK), equation 17; the leverage is that of its Newton step, there left out.
+    """
+    weights = [one.weights(ridge).astype(np.float32) for one in models]
+    slope = np.stack([one.slope for one in models]).mean(axis=0, dtype=np.float64)
+    for chunks in zip(*(one.features for one in models), strict=True):
+        place = chunks[0][0]
+        total = np.zeros((place.stop - place.start, len(out)), dtype=np.float32)
+        for one, weight, (_, rows) in zip(models, weights, chunks, strict=True):
+            scores = one.scores(rows, weight)
+            if leverage:
+                scores /= 1.0 - (one.curvature[place] * one.leverage(rows, ridge))[:, None].astype(np.float32)
+            total += scores
+        out[:, place] = (total * (slope[place, None] / len(models)).astype(np.float32)).T
