@@ -41,6 +41,10 @@ from dataloupe.engine._tape import Tape
 _BLOCK_NUMBERS = 1 << 22
 WRONG = 0.01
 """The relative distance from which two gradients are not the same (in half precision: 16 units of rounding)."""
+BROKEN = 4.0
+"""So many times the error of a dense random sketch is no sketch any more."""
+SAMPLED = 16
+"""So many rows are looked at."""
 
 
 def features(question: Question, model: Model, sketch: Sketch) -> Features:
@@ -110,23 +114,63 @@ class Pass:
     ) -> Float[np.ndarray, " rows"]:
         """The gradients of some rows, to ``use`` with their places in the whole; gives their slopes."""
         slopes, start = [], rows.start
-        for block in self.pairs[rows].split(
-            int(np.clip(_BLOCK_NUMBERS // max(1, self.seen.numbers), 1, 512))
-        ):
+        for block in self.pairs[rows].split(self.at_once):
             place = slice(start, start + len(block))
-            gathered = _Gathered(self.seen.uses, use, place)
-            batch = self.data.take(block[:, 0])
-            slopes.append(one_batch(self.output, self.live, batch, block[:, 1], self.seen, gathered, scale))
+            slopes.append(self.batch(block, use, place, scale))
             start = place.stop
         return torch.cat(slopes).numpy()
 
+    @property
+    def at_once(self) -> int:
+        """How many rows a batch has."""
+        return int(np.clip(_BLOCK_NUMBERS // max(1, self.seen.numbers), 1, 512))
+
+    def batch(
+        self, pairs: Int[Tensor, "b 2"], use: Use, place: slice, scale: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, " b"]:
+        """The gradients of some (example, component), to ``use``; gives their slopes."""
+        rows, gathered = self.data.take(pairs[:, 0]), _Gathered(self.seen.uses, use, place)
+        return one_batch(self.output, self.live, rows, pairs[:, 1], self.seen, gathered, scale)
+
 
 class Featuriser:
-    """Sketched gradients of a pass."""
+    """Sketched gradients of a pass. Its facts tell the sketch's error on a few rows (dl-248 where it is broken)."""
 
-    def __init__(self, ready: Pass, sketch: Sketch) -> None:
+    def __init__(self, ready: Pass, sketch: Sketch, *, force: bool = False) -> None:
         self.ready = ready
         self.projection = sketch.bind({name: p.shape for name, p in ready.live.params.items()})
+        error = self._error()
+        if error > BROKEN * (2 / self.projection.width) ** 0.5 and not force:
+            raise CapabilityError(
+                "dl-248",
+                asked=f"inner products of gradients from a sketch of {self.projection.width} dimensions",
+                found=f"products {error:.2g} away from the exact ones, where {(2 / self.projection.width) ** 0.5:.2g} is usual",
+                do="take a sketch of more dimensions or of wider sides, or force it: Lab(..., force=True)",
+            )
+        self.facts: Facts = {**ready.facts, "sketch_error": float(f"{error:.2g}")}
+
+    def _error(self) -> float:
+        """Root mean square of (<Sx, Sy> - <x, y>) / |x| |y| over pairs of some rows, their own among them.
+
+        0 where gradients are not finite: that is told elsewhere.
+        """
+        rows = min(SAMPLED, self.ready.at_once, len(self.ready.pairs))
+        spread = torch.linspace(0, len(self.ready.pairs) - 1, rows).long()
+        out, exact = torch.zeros(rows, self.projection.width), torch.zeros(rows, rows, dtype=torch.float64)
+
+        def use(name: str, uses: list[Contribution], _: slice) -> None:
+            product = torch.stack([one.product().flatten(1).float() for one in uses]).sum(0)
+            exact.add_((product @ product.T).double())
+            for one in uses:
+                self.projection.add(out, name, one)
+
+        self.ready.batch(self.ready.pairs[spread], use, slice(0, rows), torch.ones_like)
+        size = exact.diagonal().sqrt()
+        pairs = torch.triu_indices(rows, rows)
+        left = (out.double() @ out.double().T - exact) / (size[:, None] * size)
+        error = left[pairs[0], pairs[1]].square()
+        known = error[error.isfinite()]
+        return float(known.mean().sqrt()) if len(known) else 0.0
 
     def rows(self, rows: slice) -> tuple[Float[np.ndarray, "b d"], Float[np.ndarray, " b"], Facts]:
         """The sketched gradients of some rows, their slopes, and how they were made."""
@@ -138,7 +182,7 @@ class Featuriser:
                 self.projection.add(out[place.start - first : place.stop - first], name, one)
 
         slopes, found = self.ready.sweep(slice(first, last), use), out.numpy()
-        return found, slopes, self.ready.facts | counted(found, slopes)
+        return found, slopes, self.facts | counted(found, slopes)
 
 
 def embeddings(question: Question, model: Model) -> Embeddings:

@@ -31,6 +31,7 @@ class Keeper:
     model_key: Any
     model: Callable[[], Model]
     sketch: Sketch
+    force: bool = False
 
     def features(self) -> Features:
         """Both sides."""
@@ -82,7 +83,7 @@ class Keeper:
         if known is None:
             self.store.write_facts(folder, "made_by", {"on": on, "made_by": made_by})
         with threads(on["threads"]):
-            ready = Featuriser(Pass(self.question, self.model(), side), self.sketch)
+            ready = Featuriser(Pass(self.question, self.model(), side), self.sketch, force=self.force)
             for name, i in missing.items():
                 found, slope, facts = ready.rows(slice(i * CHUNK, (i + 1) * CHUNK))
                 self.store.write(folder, name, {"features": found}, {})

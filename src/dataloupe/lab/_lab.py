@@ -62,7 +62,8 @@ class Lab:
     the fastest before the first unit; a rerun goes on with what was recorded, so an interrupted run ends with
     the same files, bit for bit. It uses ``workers`` processes (default: one per core) where the work outlasts
     their start and the question can be sent to them; ``"processes"`` insists, ``"loop"`` and ``"stacked"`` stay
-    in this one. ``runner`` carries the units elsewhere; ``keep_models`` keeps every model that outcomes are measured on.
+    in this one. ``runner`` carries the units elsewhere; ``keep_models`` keeps every model that outcomes are measured on;
+    ``force`` goes on where a guard on gradients would stop, and lets the certificate tell.
 
     Raises ``StoreError`` dl-225 if the folder was made by another torch, device or processor kind.
 
@@ -84,6 +85,7 @@ class Lab:
         runner: Runner | None = None,
         keep_models: bool = False,
         progress: bool = True,
+        force: bool = False,
     ) -> None:
         if not isinstance(backend, Backend) and backend not in ("auto", "loop", "stacked", "processes"):
             raise BadInput(
@@ -99,6 +101,7 @@ class Lab:
         self._runner = runner
         self._keep = keep_models
         self._progress = progress
+        self._force = force
         self._recent: tuple[str, Sequence[Model]] = ("", [])
 
     # --- what methods ask for ---
@@ -152,7 +155,9 @@ class Lab:
     def features(self, question: Question, subsets: Subsets, k: int, sketch: Sketch) -> Features:
         """Sketched gradients at model k of the subsets, kept chunk by chunk."""
         made = functools.partial(self._model, question, subsets, k)
-        return Keeper(self.store, question, model_key(question, subsets, k), made, sketch).features()
+        return Keeper(
+            self.store, question, model_key(question, subsets, k), made, sketch, self._force
+        ).features()
 
     def gradients(
         self,
