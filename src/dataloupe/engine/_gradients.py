@@ -34,7 +34,8 @@ from dataloupe.engine._rules import RULES
 from dataloupe.engine._survey import Survey, survey
 from dataloupe.engine._tape import Tape
 
-_BLOCK_NUMBERS = 1 << 22
+_BLOCK_NUMBERS, _LARGEST = 1 << 24, 1 << 21
+"""A batch's values have no more numbers than this in all, and in the largest, which is to stay near the cache."""
 WRONG = 0.01
 """The relative distance from which two gradients are not the same (in half precision: 16 units of rounding)."""
 
@@ -90,7 +91,8 @@ def gradients(
     }
     slopes = torch.empty(len(pairs))
     start = 0
-    for block in pairs.split(int(np.clip(_BLOCK_NUMBERS // max(1, seen.numbers), 1, 512))):
+    fitting = min(_BLOCK_NUMBERS // max(1, seen.numbers), _LARGEST // max(1, seen.largest))
+    for block in pairs.split(int(np.clip(fitting, 1, 512))):
         place = slice(start, start + len(block))
         slopes[place] = one_batch(
             output, live, data.take(block[:, 0]), block[:, 1], seen, _Gathered(seen.uses, use, place), scale
