@@ -38,7 +38,8 @@ from dataloupe.engine._rules import RULES
 from dataloupe.engine._survey import Survey, survey
 from dataloupe.engine._tape import Tape
 
-_BLOCK_NUMBERS = 1 << 22
+_BLOCK_NUMBERS, _LARGEST = 1 << 24, 1 << 21
+"""A batch's values have no more numbers than this in all, and in the largest, which is to stay near the cache."""
 WRONG = 0.01
 """The relative distance from which two gradients are not the same (in half precision: 16 units of rounding)."""
 BROKEN = 4.0
@@ -123,7 +124,8 @@ class Pass:
     @property
     def at_once(self) -> int:
         """How many rows a batch has."""
-        return int(np.clip(_BLOCK_NUMBERS // max(1, self.seen.numbers), 1, 512))
+        fitting = min(_BLOCK_NUMBERS // max(1, self.seen.numbers), _LARGEST // max(1, self.seen.largest))
+        return int(np.clip(fitting, 1, 512))
 
     def batch(
         self, pairs: Int[Tensor, "b 2"], use: Use, place: slice, scale: Callable[[Tensor], Tensor]
