@@ -42,7 +42,17 @@ class TorchModel:
 
 
 def call_module(module: nn.Module, tensors: dict[str, Tensor], inputs: Inputs) -> Any:
-    """``module(inputs)`` with its parameters and buffers replaced: a dict becomes keywords, a tuple positions."""
+    """``module(inputs)`` with its parameters and buffers replaced: a dict becomes keywords, a tuple positions.
+
+    Of an object or dict with ``logits`` (as Hugging Face's models give) these.
+    """
     if isinstance(inputs, dict):
-        return functional_call(module, tensors, (), inputs)
-    return functional_call(module, tensors, inputs if isinstance(inputs, tuple) else (inputs,))
+        return logits_of(functional_call(module, tensors, (), inputs))
+    return logits_of(functional_call(module, tensors, inputs if isinstance(inputs, tuple) else (inputs,)))
+
+
+def logits_of(found: Any) -> Any:
+    """A model's ``logits`` where it gives an object or dict that has some, else what it gives."""
+    if isinstance(found, dict):
+        return found.get("logits", found)
+    return getattr(found, "logits", found)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from dataloupe._typing import Inputs
-from dataloupe.core import call_module, map_inputs
+from dataloupe.core import IGNORED, call_module, map_inputs
 
 _POINTWISE = (nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Softplus, nn.Identity)
 _PICTURES = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm2d, nn.GroupNorm)
@@ -100,6 +100,13 @@ def cross_entropies(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     logs = torch.log_softmax(logits.mT.contiguous(), dim=-2)
     losses = -logs.gather(-2, labels[..., None, :]).squeeze(-2)
     return losses if not smoothing else (1 - smoothing) * losses - smoothing * logs.mean(-2)
+
+
+def sequence_losses(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Mean cross entropy of every sequence's tokens: logits ``[..., b, t, v]``, labels ``[..., b, t]`` to ``[..., b]``."""
+    told = labels != IGNORED
+    losses = cross_entropies(logits, labels.masked_fill(~told, 0), smoothing)
+    return (losses * told).sum(-1) / told.sum(-1).clamp(min=1)
 
 
 def squared_losses(predicted: Tensor, labels: Tensor) -> Tensor:
