@@ -95,7 +95,7 @@ def passages(text: str, length: int) -> Iterator[tuple[str, str]]:
     entries = text[text.index(_FIRST) : text.index(_LAST)]
     for entry in re.split(r"\n   (?=:[^:\n]+:)", "\n" + entries)[1:]:
         headword = entry[1 : entry.index(":", 1)]
-        for passage in textwrap.wrap(plain(entry), length, break_on_hyphens=False):
+        for passage in textwrap.wrap(" ".join(plain(entry).split()), length, break_on_hyphens=False):
             if len(passage) >= _SHORTEST:
                 yield headword, passage
 
