@@ -52,9 +52,9 @@ train, targets = dl.data.jargon(1000, 150, LENGTH)
 question = dl.Question(
     learner=dl.SGD(
         Characters,
-        epochs=20,
+        epochs=8,
         lr=0.005,
-        batch_size=32,
+        batch_size=16,
         optimizer="adamw",
         weight_decay=0.1,
         schedule="cosine",

@@ -3,13 +3,21 @@
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from dataloupe import outputs
-from dataloupe.core import Examples, MemoryLab, Question
-from dataloupe.engine import gradients
+from dataloupe._errors import TrainingError
+from dataloupe.core import Examples, MemoryLab, Question, Subsets
+from dataloupe.engine import gradients, rates
 from dataloupe.lab import Lab
-from dataloupe.learners import Checkpoints
+from dataloupe.learners import SGD, Checkpoints
 from dataloupe.methods import TRAK, Influence
 
 V, T, N = 13, 7, 9
@@ -123,3 +131,21 @@ def test_tokens_of_a_sequence_and_influence_without_a_sketch(tmp_path):
     )
     mean = [found.scores[asked.index[:, 0] == i].mean(0) for i in range(2)]
     np.testing.assert_allclose(whole.scores, mean, rtol=1e-3, atol=1e-4 * np.abs(whole.scores).max())
+
+
+def untrained():
+    """GPT-2 with a start of its own making."""
+    return drawn(gpt2, dtype=torch.float32)
+
+
+def test_sgd_trains_it_and_the_lab_finds_out_that_a_padded_one_cannot_be_stacked(tmp_path):
+    learner, data = SGD(untrained, epochs=2, lr=0.05, batch_size=4), batch(True)
+    asked = Question(learner, data, data[:3], outputs.sequence_loss)
+    subsets = Subsets(n=N, count=2)
+    assert set(rates(asked, subsets, 64)) == {"loop"}
+    with pytest.raises(TrainingError, match=r"dl-217.*GPT2LMHeadModel"):
+        Lab(tmp_path / "stacked", backend="stacked", progress=False).outcomes(asked, subsets)
+    measured = Lab(tmp_path / "own", workers=1, progress=False).outcomes(asked, subsets).values
+    start = asked.measure(learner.model(learner.init(seed=0)))
+    assert (measured.mean((0, 1)) < start - 0.2).all(), "it learns"
+    np.testing.assert_allclose(measured, MemoryLab().outcomes(asked, subsets).values, rtol=1e-4)

@@ -12,7 +12,13 @@ from dataloupe.core import Examples, MemoryLab, Question
 from dataloupe.methods import BM25, SequenceLength
 from dataloupe.testing import AttributorContract, RidgeLearner
 
-TRAIN = ["The cat sat on the mat, the cat.", "A dog barked", "Cat and dog play", "zebra", "of, a cat-dog: CAT"]
+TRAIN = [
+    "The cat sat on the mat, the cat.",
+    "A dog barked",
+    "Cat and dog play",
+    "zebra",
+    "of, a cat-dog: CAT",
+]
 TARGETS = ["the cat", "dog, dog and zebra", "nothing known", "a"]
 
 
@@ -93,7 +99,9 @@ class TestBM25(AttributorContract):
     def question(self):
         plain = super().question()
         train, targets = (
-            Examples(data.inputs, data.labels, texts=[" ".join(f"n{x:.0f}" for x in row) for row in data.inputs])
+            Examples(
+                data.inputs, data.labels, texts=[" ".join(f"n{x:.0f}" for x in row) for row in data.inputs]
+            )
             for data in (plain.train, plain.targets)
         )
         return Question(plain.learner, train, targets, plain.output)

@@ -43,7 +43,9 @@ class Trigram(nn.Module):
 def trigram():
     draws = Stream.root(0)("trigram").numpy()
     module = Trigram().double()
-    return TorchModel(module, {n: torch.from_numpy(draws.normal(size=p.shape)) for n, p in module.named_parameters()})
+    return TorchModel(
+        module, {n: torch.from_numpy(draws.normal(size=p.shape)) for n, p in module.named_parameters()}
+    )
 
 
 def ids(rows=7):
@@ -336,7 +338,9 @@ def test_labels_that_hide_the_prompt_but_stand_at_their_own_token_are_refused():
     assert outputs.token_loss.valid(Rows(ids(), moved)).sum() == 7 * (T - 2)
 
 
-@pytest.mark.parametrize("found", [torch.zeros(7, V), torch.zeros(7, T + 1, V), torch.zeros(7, T, V).long(), "text"])
+@pytest.mark.parametrize(
+    "found", [torch.zeros(7, V), torch.zeros(7, T + 1, V), torch.zeros(7, T, V).long(), "text"]
+)
 def test_predictions_that_are_no_logits_of_every_place_are_refused(found):
     with pytest.raises(BadInput, match=r"dl-811.*\[b, t, v\]"):
         outputs.sequence_loss.value(SimpleNamespace(predict=lambda _: found), Rows(ids(), None))

@@ -23,7 +23,7 @@ def next_tokens(rows: Rows) -> Int[Tensor, "*b t"]:
     Raises ``BadInput`` dl-807 (no sequences of token ids), dl-808 (labels of another shape).
     """
     inputs, labels = rows
-    ids = inputs.get("input_ids") if isinstance(inputs, dict) else inputs
+    ids: Any = inputs.get("input_ids") if isinstance(inputs, dict) else inputs
     if not _whole(ids) or ids.ndim < 2:
         raise BadInput(
             "dl-807",

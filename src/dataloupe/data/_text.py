@@ -22,7 +22,8 @@ ALPHABET = "\n abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"()[]{}/-"
 DEBIAN = Path("/usr/share/doc/jargon-text/jargon.txt.gz")
 SHA256 = "40dfb4b98191a670a09a183d5798d50f243d23fdbd1495dcc0aca2ce5895ba97"
 _FIRST, _LAST = "   :(TM):", "Part\N{NO-BREAK SPACE}III.\N{NO-BREAK SPACE}Appendices\n\n   Table"
-_ALIKE = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "—": "-", "`": "'", "\N{MINUS SIGN}": "-"})
+_ALIKE = str.maketrans("\u2018\u2019\u201c\u201d\u2014\u2212`", "''\"\"--'")
+"""Quotation marks, dash and minus sign."""
 _SHORTEST = 16
 
 
@@ -63,12 +64,16 @@ def jargon(
             do="ask for fewer, or shorter ones",
         )
     order = np.argsort(Stream.root(seed)("jargon").bits(np.arange(train + targets)), kind="stable")
-    return examples(found, np.sort(order[targets:]), length), examples(found, np.sort(order[:targets]), length)
+    return examples(found, np.sort(order[targets:]), length), examples(
+        found, np.sort(order[:targets]), length
+    )
 
 
 def read_text(file: Path) -> str:
     """The whole file, checked (dl-826, dl-827, dl-828)."""
-    advice = "apt install jargon-text (some containers leave /usr/share/doc out), or name a copy: jargon(file=...)"
+    advice = (
+        "apt install jargon-text (some containers leave /usr/share/doc out), or name a copy: jargon(file=...)"
+    )
     if not file.is_file():
         raise BadInput("dl-826", asked="The Jargon File", found=f"no file {file}", do=advice)
     raw = file.read_bytes()

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from dataloupe._errors import TrainingError
 from dataloupe._typing import Inputs
 from dataloupe.core import IGNORED, call_module, map_inputs
 
@@ -16,7 +17,7 @@ def stacked_forward(
     """The predictions of every model on its own inputs; buffers change in place.
 
     One model is called as it is; a plain chain of linear and pointwise layers becomes batched matrix products;
-    anything else goes through ``torch.vmap``.
+    anything else goes through ``torch.vmap`` (dl-217 where that cannot be).
     """
     tensors = {**params, **buffers}
     if len(next(iter(tensors.values()))) == 1:
@@ -30,7 +31,15 @@ def stacked_forward(
         and (inputs.ndim == 3 or isinstance(layers[0][1], nn.Flatten))
     ):
         return _run_chain(layers, params, inputs)
-    return torch.vmap(lambda own, rows: call_module(module, own, rows))(tensors, inputs)
+    try:
+        return torch.vmap(lambda own, rows: call_module(module, own, rows))(tensors, inputs)
+    except RuntimeError as error:
+        raise TrainingError(
+            "dl-217",
+            asked=f"many models of {type(module).__name__} in one program",
+            found=str(error).splitlines()[0],
+            do='make its forward fit for torch.vmap, or train with Lab(backend="loop")',
+        ) from error
 
 
 def chain(module: nn.Module) -> list[tuple[str, nn.Module]] | None:

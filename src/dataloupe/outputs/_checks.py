@@ -1,5 +1,7 @@
 """What every output asks of a model and of the labels before it computes anything."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -99,8 +101,8 @@ def check_tokens(rows: Rows, asked: str) -> Bool[Tensor, "b t"]:
             found=f"row {int((~told.any(1)).nonzero()[0])} of a block with none",
             do="leave empty sequences out; without labels a sequence has two tokens or more",
         )
-    ids = rows.inputs["input_ids"] if isinstance(rows.inputs, dict) else rows.inputs
-    if rows.labels is not None and told.sum() > len(told) and bool((tokens == ids)[told].all()):
+    ids: Any = rows.inputs["input_ids"] if isinstance(rows.inputs, dict) else rows.inputs
+    if rows.labels is not None and told.sum() > len(told) and torch.equal(tokens[told], ids[told]):
         raise BadInput(
             "dl-810",
             asked=f"{asked}: the next token of every place as its label",

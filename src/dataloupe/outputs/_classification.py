@@ -9,7 +9,7 @@ import dataclasses
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dataloupe._errors import BadInput
