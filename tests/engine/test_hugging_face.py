@@ -133,6 +133,28 @@ def test_tokens_of_a_sequence_and_influence_without_a_sketch(tmp_path):
     np.testing.assert_allclose(whole.scores, mean, rtol=1e-3, atol=1e-4 * np.abs(whole.scores).max())
 
 
+@pytest.mark.parametrize("make", [gpt2, llama, pythia])
+def test_the_loss_is_the_models_own(make):
+    """Labels in the dict, a prompt of two tokens left out: as a user's training batch has them."""
+    module, plain = drawn(make), batch(False).inputs
+    labels = torch.where(torch.arange(T) < 2, -100, plain)
+    rows = Examples({"input_ids": plain, "labels": labels}).take(range(N))
+    live = Checkpoints(module, module.state_dict()).models()[0]
+    found = outputs.sequence_loss.value(live, rows)
+    with torch.no_grad():
+        expected = [
+            module(input_ids=x[None], labels=y[None]).loss for x, y in zip(plain, labels, strict=True)
+        ]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)  # theirs is in single precision
+    asked = Question(
+        Checkpoints(module, module.state_dict()),
+        Examples(rows.inputs),
+        Examples(rows.inputs),
+        outputs.sequence_loss,
+    )
+    assert gradients(asked, live, "train", lambda *_: None).facts["gradient_error"] < 1e-9
+
+
 def untrained():
     """GPT-2 with a start of its own making."""
     return drawn(gpt2, dtype=torch.float32)

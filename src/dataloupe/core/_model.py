@@ -11,7 +11,7 @@ from dataloupe._typing import Inputs
 
 @runtime_checkable
 class Model(Protocol):
-    """Something that predicts: inputs ``[b, ...]`` in, numbers ``[b, c]`` out."""
+    """Something that predicts: inputs ``[b, ...]`` in, numbers ``[b, c]`` out; a language model gives ``[b, t, v]``."""
 
     def predict(self, inputs: Inputs) -> Tensor:
         """The model's raw outputs (logits, probabilities' logs, regression values), ``[b, c]``."""

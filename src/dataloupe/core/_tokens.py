@@ -17,8 +17,9 @@ def next_tokens(rows: Rows) -> Int[Tensor, "*b t"]:
     """The token that place t of every sequence should predict, :data:`IGNORED` where there is none.
 
     These are the labels ``[b, t]``, place by place, or without labels the inputs moved by one: place t is asked for token
-    t + 1, and the last place for nothing. Inputs are token ids ``[b, t]``, or a dict with ``input_ids`` and perhaps
-    ``attention_mask``; places where that is 0 predict nothing and are not predicted.
+    t + 1, and the last place for nothing. Inputs are token ids ``[b, t]``, or a dict as Hugging Face's models take it: its
+    ``input_ids``, or its ``labels`` if it has some, are what is moved, and places where its ``attention_mask`` is 0 predict
+    nothing and are not predicted.
 
     Raises ``BadInput`` dl-807 (no sequences of token ids), dl-808 (labels of another shape).
     """
@@ -34,7 +35,8 @@ def next_tokens(rows: Rows) -> Int[Tensor, "*b t"]:
     seen = inputs.get("attention_mask") if isinstance(inputs, dict) else None
     real = torch.ones_like(ids, dtype=torch.bool) if seen is None else seen != 0
     if labels is None:
-        following = torch.cat([ids[..., 1:], torch.full_like(ids[..., :1], IGNORED)], dim=-1)
+        own = inputs.get("labels", ids) if isinstance(inputs, dict) else ids
+        following = torch.cat([own[..., 1:], torch.full_like(own[..., :1], IGNORED)], dim=-1)
         told = real & torch.cat([real[..., 1:], torch.zeros_like(real[..., :1])], dim=-1)
         return torch.where(told, following, IGNORED)
     if not _whole(labels) or labels.shape != ids.shape:

@@ -107,7 +107,8 @@ def check_tokens(rows: Rows, asked: str) -> Bool[Tensor, "b t"]:
             "dl-810",
             asked=f"{asked}: the next token of every place as its label",
             found="labels that are the inputs themselves",
-            do="give no labels, or move them: torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)",
+            do="give no labels, leave them in the dict of inputs, or move them: "
+            "torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)",
         )
     if int(tokens[told].min()) < 0:
         raise BadInput(
