@@ -118,6 +118,20 @@ def featurise(found: dict) -> list[Row]:
     ]
 
 
+def language(found: dict) -> list[Row]:
+    """LDS of a language model's sequences on 100 subsets x 2 seeds."""
+    rows = []
+    for output, facts in found.items():
+        top = facts["ceiling"]
+        title = f"character language model, sequence {output}"
+        rows.append((f"{title}: ceiling", f"{top['value']:.2f} {interval(*top['interval'])}", ""))
+        rows += [
+            (f"{title}, LDS of {name}", f"{one['value']:.3f} {interval(*one['interval'])}", "printed")
+            for name, one in facts["methods"].items()
+        ]
+    return rows
+
+
 PRINTERS = {
     "lasso": lasso,
     "frontier": frontier,
@@ -125,6 +139,7 @@ PRINTERS = {
     "leaks": leaks,
     "mislabels": mislabels,
     "featurise": featurise,
+    "language": language,
 }
 
 

@@ -25,7 +25,8 @@ RESULTS = HERE / "results"
 FULL = {
     f"{name}.py": f"{name}.json"
     for name in (
-        "support", "leaks", "mislabels", "direction", "linearity", "transfer", "sparse_pca", "frontier", "featurise"
+        "support", "leaks", "mislabels", "direction", "linearity", "transfer", "sparse_pca", "frontier", "featurise",
+        "language",
     )
 }  # fmt: skip
 """Benches of the full tier; the quick one reads their last results."""
