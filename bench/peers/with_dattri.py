@@ -5,7 +5,7 @@
 
 `time` prints JSON: seconds of its `cache` (gradients, projection, solve) for the first rows. `scores` writes
 FOLDER/dattri-PROJECTION.npz: scores [n, m] by ridge (relative to the mean eigenvalue of the Gram), where "default" are
-those of its `attribute`; the others are its gradients and projections, solved as it does.
+those of its `attribute`; the others are its projected gradients, solved as it does.
 """
 
 import argparse
@@ -15,14 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from dattri.algorithm.trak import TRAKAttributor
-from dattri.func.projection import random_project
+from dattri.algorithm import trak
 from dattri.task import AttributionTask
 from fashion_5k import Clock, batches, make_model, margin, problem
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("job", choices=("time", "scores"))
     parser.add_argument("folder")
     parser.add_argument("--projection", default="normal")
@@ -46,13 +47,14 @@ def main() -> None:
 
     projector = {"proj_dim": given.dim, "proj_type": given.projection}
     asked = AttributionTask(loss_func=output, model=model, checkpoints=task.state(0))
-    method = TRAKAttributor(asked, correct, projector_kwargs=dict(projector))
+    method = trak.TRAKAttributor(asked, correct, projector_kwargs=dict(projector))
     loaders = [
         torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*side), batch_size=given.batch)
         for side in (task.train, task.targets)
     ]
-    clock = Clock()
-    failed = ""
+    kept: list[torch.Tensor] = []
+    recorded(kept)
+    clock, failed = Clock(), ""
     try:
         method.cache(loaders[0])
     except torch.linalg.LinAlgError as error:
@@ -60,30 +62,40 @@ def main() -> None:
     if given.job == "time":
         sys.stdout.write(json.dumps({"seconds": clock.seconds, "failed": failed}) + "\n")
         return
-    found = {} if failed else {"default": method.attribute(loaders[1]).detach().numpy().astype(np.float32)}
+    x, found = torch.cat(kept), {}
+    kept.clear()
     if failed:
         sys.stderr.write(f"dattri, {given.projection}, without a ridge: {failed}\n")
-
-    params, _ = asked.get_param(ckpt_idx=0)
-    grads = asked.get_grad_loss_func(in_dims=(None, 0))
-
-    def features(side) -> torch.Tensor:
-        rows = []
-        for batch in batches(side, given.batch):
-            each = torch.nan_to_num(grads(params, batch)) / method.norm_scaler
-            project = random_project(each, len(each), proj_max_batch_size=32, device="cpu", **projector)
-            rows.append(project(each, ensemble_id=0).detach().clone())
-        return torch.cat(rows)
-
-    x, phi = features(task.train), features(task.targets)
+        params, _ = asked.get_param(ckpt_idx=0)
+        for batch in batches(task.targets, given.batch):
+            each = asked.get_grad_target_func(in_dims=(None, 0))(params, batch) / method.norm_scaler
+            trak.random_project(each, len(each), **method.projector_kwargs)(each, ensemble_id=0)
+    else:
+        found["default"] = method.attribute(loaders[1]).detach().numpy().astype(np.float32)
+    phi = torch.cat(kept)
     whole = {name: tensor.detach() for name, tensor in model.named_parameters()}
-    with torch.no_grad():
-        weight = 1 - torch.vmap(correct, in_dims=(None, 0))(whole, task.train)
+    weight = 1 - torch.vmap(correct, in_dims=(None, 0))(whole, task.train)
     gram = x.T @ x
     for ridge in given.ridges:
         shifted = gram + ridge * gram.diagonal().mean() * torch.eye(len(gram))
-        found[f"{ridge:g}"] = (phi @ torch.linalg.solve(shifted, x.T) * weight).T.detach().numpy()
+        found[f"{ridge:g}"] = (phi @ torch.linalg.solve(shifted, x.T) * weight).T.numpy()
     np.savez(Path(given.folder) / f"dattri-{given.projection}.npz", **found)
+
+
+def recorded(kept: list[torch.Tensor]) -> None:
+    """Keep what its projections give, so that other ridges need no second pass."""
+    original = trak.random_project
+
+    def random_project(*args, **kwargs):
+        project = original(*args, **kwargs)
+
+        def projected(feature, ensemble_id=0):
+            kept.append(project(feature, ensemble_id).detach().clone())
+            return kept[-1]
+
+        return projected
+
+    trak.random_project = random_project
 
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ class Margins(Task):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("job", choices=("time", "scores"))
     parser.add_argument("folder")
     parser.add_argument("--rows", type=int)

@@ -42,7 +42,9 @@ def featurise(made: TRAKer, task, k: int, size: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("job", choices=("time", "scores"))
     parser.add_argument("folder")
     parser.add_argument("--rows", type=int)
@@ -81,8 +83,8 @@ def main() -> None:
                 if k + 1 in (1, 5, 10):
                     scores = total.numpy() / (k + 1) * (weight / (k + 1))
                     found[f"{ridge:g} x {k + 1}"] = scores.astype(np.float32)
+            np.savez(Path(given.folder) / "traker.npz", **found)
             sys.stderr.write(f"traker: model {k} done\n")
-        np.savez(Path(given.folder) / "traker.npz", **found)
 
 
 if __name__ == "__main__":

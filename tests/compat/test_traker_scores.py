@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from traker_reference import CLASSES, NETS, TARGETS, TRAIN, M, N, asked, reference, scored
 
 from dataloupe import DenseAttribution, outputs
 from dataloupe.compat import AbstractModelOutput, NoOpProjector, TRAKer
 from dataloupe.solve import HashSketch
-
-from traker_reference import CLASSES, M, N, NETS, TARGETS, TRAIN, asked, reference, scored
 
 P = sum(parameter.numel() for parameter in NETS[0].parameters())
 
@@ -42,7 +41,9 @@ class OwnMargin(AbstractModelOutput):
 
 
 @pytest.mark.parametrize("ridge", [1e-3, 0.1])
-@pytest.mark.parametrize("task", ["image_classification", "iterative_image_classification", outputs.margin, OwnMargin()])
+@pytest.mark.parametrize(
+    "task", ["image_classification", "iterative_image_classification", outputs.margin, OwnMargin()]
+)
 def test_without_a_projection_scores_are_the_originals(tmp_path: Path, task, ridge: float) -> None:
     found = scored(make(tmp_path, task=task, projector=NoOpProjector(), lambda_reg=ridge))
     assert close(found, reference(NETS, ridge))
@@ -126,7 +127,11 @@ def test_gradients_too_large_and_too_small_for_half_precision(tmp_path: Path) ->
     for by in (1e-9, 1e9):
         ridge = 0.01 * by**2
         traker = make(
-            tmp_path / str(by), task=Scaled(by), use_half_precision=True, projector=NoOpProjector(), lambda_reg=ridge
+            tmp_path / str(by),
+            task=Scaled(by),
+            use_half_precision=True,
+            projector=NoOpProjector(),
+            lambda_reg=ridge,
         )
         assert close(scored(traker), truth, 2e-3)
 
@@ -138,7 +143,13 @@ def test_fewer_rows_than_dimensions(tmp_path: Path) -> None:
     names = list(dict(NETS[0].named_parameters()))
     few = TRAIN[0][:30], TRAIN[1][:30]
     traker = TRAKer(
-        NETS[0], "image_classification", 30, tmp_path, projector=NoOpProjector(), lambda_reg=0.01, use_half_precision=False
+        NETS[0],
+        "image_classification",
+        30,
+        tmp_path,
+        projector=NoOpProjector(),
+        lambda_reg=0.01,
+        use_half_precision=False,
     )
     traker.load_checkpoint(NETS[0].state_dict(), 0)
     traker.featurize(few, num_samples=30)
@@ -177,7 +188,9 @@ def test_texts_are_given_as_keywords(tmp_path: Path) -> None:
     class OneText(OwnMargin):
         def get_output(self, model, weights, buffers, ids, kinds, mask, label):
             call = functools.partial(torch.func.functional_call, model, (weights, buffers), ())
-            logits = call({"input_ids": ids[None], "token_type_ids": kinds[None], "attention_mask": mask[None]})[0]
+            logits = call(
+                {"input_ids": ids[None], "token_type_ids": kinds[None], "attention_mask": mask[None]}
+            )[0]
             others = logits.masked_fill(torch.arange(CLASSES) == label, -torch.inf)
             return logits.gather(0, label[None])[0] - others.logsumexp(0)
 

@@ -134,8 +134,8 @@ class TRAKer:
         if self._featuriser is None or self._shelf is None:
             raise out_of_order("featurize", "no checkpoint", "call load_checkpoint first")
         ids = row_ids(batch, inds, num_samples, self._next, self._train_rows)
-        self._next += len(ids) if inds is None else 0
         self._keep(batch, ids, self._featuriser, self._shelf, self._train_rows)
+        self._next += len(ids) if inds is None else 0
 
     def finalize_features(self, model_ids: Iterable[int] | None = None, del_grads: bool = False) -> None:  # noqa: ARG002
         """The Gram of every model, once all its rows are there; ``del_grads`` has no effect, for nothing is kept twice."""
@@ -175,8 +175,8 @@ class TRAKer:
             raise out_of_order("score", "no checkpoint to score at", "call start_scoring_checkpoint first")
         featuriser, shelf, rows = self._targets
         ids = row_ids(batch, inds, num_samples, self._next_target, rows)
-        self._next_target += len(ids) if inds is None else 0
         self._keep(batch, ids, featuriser, shelf, rows)
+        self._next_target += len(ids) if inds is None else 0
 
     def finalize_scores(
         self, exp_name: str, model_ids: Iterable[int] | None = None, allow_skip: bool = False
