@@ -1,4 +1,4 @@
-"""Rows of the table from the results of the datamodel benches: (what, measured, bar).
+"""Rows of the table from the results of the benches: (what, measured, bar).
 
 python bench/rows.py > bench/results/datamodels.md
 """
@@ -118,6 +118,24 @@ def featurise(found: dict) -> list[Row]:
     ]
 
 
+def attribution_peers(found: dict) -> list[Row]:
+    """Gradient features and scores beside the peers, the same checkpoints."""
+    ours, bars = (
+        found["seconds"]["dataloupe"],
+        {"traker, batch 250": ">= 60x", "dattri, random mask": ">= 20x"},
+    )
+    rows = []
+    for name, seconds in found["seconds"].items():
+        what = f"fashion-5k, {found['rows']:,} rows to d = {found['dimensions']:,}: {name}"
+        bar = next((bar for start, bar in bars.items() if name.startswith(start)), "")
+        said = f"{seconds:.2f} s" if name == "dataloupe" else f"{seconds / ours:.1f}x dataloupe's time"
+        rows.append((what, said, bar))
+    for name, one in found.get("lds", {}).items():
+        said = f"{one['value']:.3f} {interval(*one['interval'])}, {one['value'] / one['ceiling']:.2f} of the ceiling"
+        rows.append((f"fashion-5k, LDS: {name}", said, "printed"))
+    return rows
+
+
 PRINTERS = {
     "lasso": lasso,
     "frontier": frontier,
@@ -125,6 +143,7 @@ PRINTERS = {
     "leaks": leaks,
     "mislabels": mislabels,
     "featurise": featurise,
+    "attribution_peers": attribution_peers,
 }
 
 

@@ -4,7 +4,7 @@
     python with_kronfluence.py scores FOLDER
 
 `time` prints JSON: seconds to fit its factors on the first rows. `scores` writes FOLDER/kronfluence.npz: [n, m] with the
-measurement margin and its default damping, "true" with sampled labels (its default), "empirical" with the real ones.
+measurement margin at its defaults: the Fisher from sampled labels, damping .1 of each block's mean eigenvalue.
 A positive score of ours raises the margin, so theirs (the gradients' product in the inverse) change sign.
 """
 
@@ -44,25 +44,20 @@ def main() -> None:
     given = parser.parse_args()
     task = problem(given.folder, given.rows)
     train, targets = (torch.utils.data.TensorDataset(*side) for side in (task.train, task.targets))
-    found = {}
     with tempfile.TemporaryDirectory() as own:
         model = make_model()
         model.load_state_dict(task.state(0))
         live = prepare_model(model.eval(), Margins())
         analyzer = Analyzer("fashion", live, Margins(), cpu=True, output_dir=own, disable_tqdm=True)
-        for name, empirical in (("true", False), ("empirical", True)):
-            clock = Clock()
-            arguments = FactorArguments(use_empirical_fisher=empirical)
-            analyzer.fit_all_factors(name, train, given.batch, factor_args=arguments)
-            if given.job == "time":
-                sys.stdout.write(json.dumps({"seconds": clock.seconds}) + "\n")
-                return
-            analyzer.compute_pairwise_scores(
-                name, name, targets, train, given.batch, given.batch, score_args=ScoreArguments()
-            )
-            scores = analyzer.load_pairwise_scores(name)["all_modules"]
-            found[name] = -scores.T.float().numpy()
-    np.savez(Path(given.folder) / "kronfluence.npz", **found)
+        clock = Clock()
+        analyzer.fit_all_factors("factors", train, given.batch, factor_args=FactorArguments())
+        if given.job == "time":
+            sys.stdout.write(json.dumps({"seconds": clock.seconds}) + "\n")
+            return
+        sides = targets, train, given.batch, given.batch
+        analyzer.compute_pairwise_scores("scores", "factors", *sides, score_args=ScoreArguments())
+        scores = analyzer.load_pairwise_scores("scores")["all_modules"]
+        np.savez(Path(given.folder) / "kronfluence.npz", default=-scores.T.float().numpy())
 
 
 if __name__ == "__main__":
