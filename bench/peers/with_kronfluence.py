@@ -49,9 +49,9 @@ def main() -> None:
         model.load_state_dict(task.state(0))
         live = prepare_model(model.eval(), Margins())
         analyzer = Analyzer("fashion", live, Margins(), cpu=True, output_dir=own, disable_tqdm=True)
-        clock = Clock()
+        clock = Clock() if given.job == "time" else None
         analyzer.fit_all_factors("factors", train, given.batch, factor_args=FactorArguments())
-        if given.job == "time":
+        if clock is not None:
             sys.stdout.write(json.dumps({"seconds": clock.seconds}) + "\n")
             return
         sides = targets, train, given.batch, given.batch

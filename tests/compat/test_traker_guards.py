@@ -198,6 +198,15 @@ def test_a_loader_that_shuffles(tmp_path: Path) -> None:
     loose.featurize((TRAIN[0][order], TRAIN[1][order]), num_samples=N)
 
 
+def test_a_refused_batch_may_come_back_mended(tmp_path: Path) -> None:
+    traker = make(tmp_path)
+    traker.load_checkpoint(NETS[0].state_dict(), 0)
+    with refused("dl-105"):
+        traker.featurize((TRAIN[0] * torch.nan, TRAIN[1]), num_samples=N)
+    traker.featurize(TRAIN, num_samples=N)
+    traker.finalize_features()
+
+
 def test_other_targets_under_a_known_name(tmp_path: Path) -> None:
     traker = begun(tmp_path)
     traker.finalize_features()
@@ -382,10 +391,3 @@ def test_outputs_of_ones_own_that_go_wrong(tmp_path: Path, code: str, kind, task
     with refused(code, kind):
         traker.featurize(TRAIN, num_samples=N)
     assert not traker._shelf.there.any()
-
-
-def test_a_batch_with_numbers_that_are_none(tmp_path: Path) -> None:
-    traker = make(tmp_path)
-    traker.load_checkpoint(NETS[0].state_dict(), 0)
-    with refused("dl-105"):
-        traker.featurize((TRAIN[0] * torch.nan, TRAIN[1]), num_samples=N)

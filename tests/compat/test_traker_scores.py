@@ -223,3 +223,10 @@ def test_scores_as_an_attribution(tmp_path: Path) -> None:
     assert (found.units, found.m, found.n) == ("relative", M, N)
     assert np.array_equal(found.scores, scores.T)
     assert np.array_equal(traker.scores, scores)
+    certificate = found.info.certificate
+    assert (certificate["models"], certificate["coverage"], certificate["zero_rows"]) == (
+        2,
+        {"as factors": 1.0},
+        0,
+    )
+    assert certificate["gradient_error"] < 1e-6

@@ -77,8 +77,8 @@ class Contents(Shelf):
         for ids, arrays, _ in self.blocks():
             self._known[ids] = arrays["digest"]
 
-    def check(self, ids: Int[np.ndarray, " b"], parts: list[Tensor]) -> None:
-        """Refuse rows that were others before (dl-969), and note new ones."""
+    def checked(self, ids: Int[np.ndarray, " b"], parts: list[Tensor]) -> UInt64[np.ndarray, " b"]:
+        """What rows hold; refused if they were others before (dl-969)."""
         found, old = digests(parts), self.there[ids]
         wrong = ids[old & (self._known[ids] != found)]
         if len(wrong):
@@ -88,8 +88,13 @@ class Contents(Shelf):
                 found="other contents than these rows had before: a loader that shuffles or augments?",
                 do="give inds, or a loader that does neither (or TRAKer(check_rows=False))",
             )
-        if not old.all():
-            self.add(ids[~old], {"digest": found[~old]}, {})
+        return found
+
+    def note(self, ids: Int[np.ndarray, " b"], found: UInt64[np.ndarray, " b"]) -> None:
+        """Remember rows that are new."""
+        new = ~self.there[ids]
+        if new.any():
+            self.add(ids[new], {"digest": found[new]}, {})
             self._known[ids] = found
 
 

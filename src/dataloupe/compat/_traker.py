@@ -185,25 +185,12 @@ class TRAKer:
 
         A model with rows or targets missing is an error, or left out and said with ``allow_skip``.
         """
-        facts = self.store.read_facts("experiments", exp_name)
-        if facts is None:
-            raise BadInput(
-                "dl-970",
-                asked=f"the scores of the experiment {exp_name!r}",
-                found="no such experiment",
-                do="call start_scoring_checkpoint and score first",
-            )
-        m = facts["num_targets"]
-        used = [k for k in self._ids_of_models(model_ids) if self._ready(exp_name, k, m, allow_skip)]
-        if not used:
-            raise out_of_order(
-                "finalize_scores", "no model whose rows and targets are all there", "score first"
-            )
+        used = self._used(exp_name, model_ids, allow_skip)
         made_by = {"models": used, "lambda": self.lambda_reg, "numerics": NUMERICS}
         folder, name = f"experiments/{exp_name}/scores", identity(made_by)
         known = self.store.read(folder, name)
         if known is None:
-            scores = self._scores(exp_name, used, m)
+            scores = self._scores(exp_name, used)
             self.store.write(folder, name, {"scores": scores}, made_by)
         self.scores = scores if known is None else known[0]["scores"]
         return self.scores
@@ -213,7 +200,11 @@ class TRAKer:
     ) -> DenseAttribution:
         """The scores as an attribution in relative units: for :func:`dataloupe.lds`, ``calibrate`` and what follows."""
         scores = self.finalize_scores(exp_name, model_ids, allow_skip)
-        info = Info("TRAKer", {**self._settings(), "lambda": self.lambda_reg}, note="by dataloupe.compat")
+        used = self._used(exp_name, model_ids, allow_skip)
+        grams = [self._gram(k).facts for k in used]
+        worst = {name: max(one[name] for one in grams) for name in ("zero_rows", "gradient_error")}
+        certificate = {"models": len(used), "coverage": grams[0]["coverage"], **worst}
+        info = Info("TRAKer", {**self._settings(), "lambda": self.lambda_reg}, certificate)
         return DenseAttribution(np.ascontiguousarray(scores.T), info, units="relative")
 
     # --- how it gets done ----------------------------------------------------------------------------------
@@ -277,14 +268,35 @@ class TRAKer:
     ) -> None:
         """Publish the features of those rows that are not there yet."""
         check_device(batch, self.device)
-        if self.check_rows:
-            rows.check(ids, leaves(batch))
+        contents = rows.checked(ids, leaves(batch)) if self.check_rows else None
         new = np.flatnonzero(~shelf.there[ids])
-        if len(new) == 0:
-            return
-        batch = batch if len(new) == len(ids) else picked(batch, torch.from_numpy(new))
-        found = featuriser.of(batch)
-        shelf.add(ids[new], {**packed(found.rows, self.half), "slope": found.slope}, found.facts)
+        if len(new):
+            batch = batch if len(new) == len(ids) else picked(batch, torch.from_numpy(new))
+            found = featuriser.of(batch)
+        if contents is not None:  # only now: a batch that was refused may come back mended
+            rows.note(ids, contents)
+        if len(new):
+            shelf.add(ids[new], {**packed(found.rows, self.half), "slope": found.slope}, found.facts)
+
+    def _used(self, exp_name: str, model_ids: Iterable[int] | None, allow_skip: bool) -> list[int]:
+        """The models that scores are made of (dl-964, dl-966, dl-970)."""
+        m = self._targets_of(exp_name)
+        used = [k for k in self._ids_of_models(model_ids) if self._ready(exp_name, k, m, allow_skip)]
+        if not used:
+            raise out_of_order("scores", "no model whose rows and targets are all there", "score first")
+        return used
+
+    def _targets_of(self, exp_name: str) -> int:
+        """How many targets an experiment has (dl-970)."""
+        facts = self.store.read_facts("experiments", exp_name)
+        if facts is None:
+            raise BadInput(
+                "dl-970",
+                asked=f"the scores of the experiment {exp_name!r}",
+                found="no such experiment",
+                do="call start_scoring_checkpoint and score first",
+            )
+        return facts["num_targets"]
 
     def _ready(self, exp_name: str, model_id: int, m: int, allow_skip: bool) -> bool:
         """Whether a model can be scored (dl-966, dl-964 if it cannot and must)."""
@@ -301,8 +313,9 @@ class TRAKer:
             )
         return True
 
-    def _scores(self, exp_name: str, used: list[int], m: int) -> Float[np.ndarray, "n m"]:
+    def _scores(self, exp_name: str, used: list[int]) -> Float[np.ndarray, "n m"]:
         """The product of averages."""
+        m = self._targets_of(exp_name)
         total = np.zeros((self.train_set_size, m), dtype=np.float32)
         slope = np.zeros(self.train_set_size)
         for model_id in used:
