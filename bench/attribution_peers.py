@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +138,9 @@ def peers_scores(python: str, folder: Path, count: int) -> None:
     peer(python, "kronfluence", "scores", folder, "--batch", BATCH)
 
 
-def judged(question: dl.Question, lab: dl.Lab, folder: Path, count: int) -> dict[str, dict]:
+def judged(
+    question: dl.Question, lab: dl.Lab, folder: Path, count: int, keep: Callable[[dict], None]
+) -> dict[str, dict]:
     """The LDS of every score that is there, ours beside them."""
     outcomes = truth(lab, question, HERE / "results" / "fashion-5k-truth.npz")
     found: dict[str, dict] = {}
@@ -146,6 +149,7 @@ def judged(question: dl.Question, lab: dl.Lab, folder: Path, count: int) -> dict
         score = {k: v for k, v in dl.lds(attribution, outcomes).to_json().items() if k != "per_target"}
         found[name] = {k: score[k] for k in ("value", "interval", "ceiling")}
         print(f"{name:60} {score['value']:.3f}", flush=True)
+        keep(found)
 
     def read(file: str) -> dict[str, dl.DenseAttribution]:
         if not (folder / file).exists():
@@ -164,9 +168,8 @@ def judged(question: dl.Question, lab: dl.Lab, folder: Path, count: int) -> dict
             judge(f"{name}, {BEST}", by_ridge[ridge])
             found[f"{name}, {BEST}"] |= {"ridge": float(ridge), "tried": tried}
 
-    for k in sorted({1, 5, count}):
-        judge(f"dataloupe TRAK, {k} models", dl.TRAK(models=k).attribute(question, lab))
-        judge(f"dataloupe Influence, {k} models", dl.Influence(models=k).attribute(question, lab))
+    counts = sorted({1, 5, count})
+    for k in counts:
         traker = {key: one for key, one in read("traker.npz").items() if key.endswith(f" x {k}")}
         traker = {key.split(" x ")[0]: one for key, one in traker.items()}
         if "0" in traker:
@@ -179,6 +182,9 @@ def judged(question: dl.Question, lab: dl.Lab, folder: Path, count: int) -> dict
         best(f"dattri, 1 models, {projection}", dattri)
     for one in read("kronfluence.npz").values():
         judge("kronfluence EK-FAC, 1 models, default", one)
+    for k in counts:
+        judge(f"dataloupe TRAK, {k} models, default", dl.TRAK(models=k).attribute(question, lab))
+        judge(f"dataloupe Influence, {k} models, default", dl.Influence(models=k).attribute(question, lab))
     return found
 
 
@@ -199,19 +205,23 @@ def main() -> None:
     lab = dl.Lab(given.lab)
     given.folder.mkdir(parents=True, exist_ok=True)
     result = json.loads(given.json.read_text()) if given.only and given.json.exists() else {}
+
+    def write(**found: dict) -> None:
+        result.update(found)
+        given.json.write_text(json.dumps(result, indent=1) + "\n")
+
     if not (given.folder / "problem.npz").exists():
         hand_over(question, lab, given.models, given.folder)
     if given.only in (None, "parity"):
-        result["correlation of one script's scores"] = parity(given.peers)
+        write(parity=parity(given.peers))
     if given.only in (None, "time"):
         found = times(question, lab, given.peers, given.folder, given.rows, given.turns)
-        result |= {"rows": given.rows, "dimensions": DIM, "seconds": found}
-        result["over dataloupe"] = {name: seconds / found["dataloupe"] for name, seconds in found.items()}
+        over = {name: seconds / found["dataloupe"] for name, seconds in found.items()}
+        write(measured={"rows": given.rows, "dimensions": DIM, "seconds": found, "over dataloupe": over})
     if given.only in (None, "scores"):
         peers_scores(given.peers, given.folder, given.models)
     if given.only in (None, "judge"):
-        result["lds"] = judged(question, lab, given.folder, given.models)
-    given.json.write_text(json.dumps(result, indent=1) + "\n")
+        judged(question, lab, given.folder, given.models, lambda found: write(lds=found))
 
 
 if __name__ == "__main__":
