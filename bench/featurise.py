@@ -64,7 +64,9 @@ class Residual(nn.Module):
 
 def convolved(before: int, after: int, kernel: int = 3, stride: int = 1, padding: int = 1) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(before, after, kernel, stride, padding, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
+        nn.Conv2d(before, after, kernel, stride, padding, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
     )
 
 
@@ -152,7 +154,9 @@ def case(name: str) -> Case:
 
 def plain(given: Case) -> None:
     """One forward and backward pass over all examples."""
-    live = given.model.with_params({name: p.clone().requires_grad_() for name, p in given.model.params.items()})
+    live = given.model.with_params(
+        {name: p.clone().requires_grad_() for name, p in given.model.params.items()}
+    )
     for ids in torch.arange(given.question.n).split(given.batch):
         value = given.question.output.value(live, given.question.train.take(ids)).sum()
         torch.autograd.grad(value, list(live.params.values()))
@@ -235,10 +239,14 @@ def memory(name: str, work: str) -> float:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--json", type=Path, default=HERE / "results" / "featurise.json")
     arguments.add_argument("--only", nargs="*", default=list(BARS), choices=list(BARS))
-    arguments.add_argument("--memory", nargs=2, metavar=("NETWORK", "WORK"), help="one measurement, for itself")
+    arguments.add_argument(
+        "--memory", nargs=2, metavar=("NETWORK", "WORK"), help="one measurement, for itself"
+    )
     asked = arguments.parse_args()
     torch.set_num_threads(2)
     if asked.memory:
@@ -248,7 +256,10 @@ def main() -> None:
     result = {name: one for name, one in result.items() if name in BARS}
     for name in asked.only:
         given = case(name)
-        facts = {"parameters": sum(p.numel() for p in given.model.params.values()), "examples": given.question.n}
+        facts = {
+            "parameters": sum(p.numel() for p in given.model.params.values()),
+            "examples": given.question.n,
+        }
         facts |= timed(name, given)
         for work in ("step", "sketch"):
             command = [sys.executable, __file__, "--memory", name, work]

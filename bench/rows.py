@@ -1,4 +1,4 @@
-"""Rows of the table from the results of the datamodel benches: (what, measured, bar).
+"""Rows of the table from the results of the benches: (what, measured, bar).
 
 python bench/rows.py > bench/results/datamodels.md
 """
@@ -132,6 +132,23 @@ def language(found: dict) -> list[Row]:
     return rows
 
 
+def attribution_peers(found: dict) -> list[Row]:
+    """Gradient features and scores beside the peers, the same checkpoints."""
+    agree = min(value for name, value in found["parity"].items() if "scale" not in name)
+    measured, bars = found["measured"], {"traker, batch": ">= 60x", "dattri, random mask": ">= 20x"}
+    ours = measured["seconds"]["dataloupe"]
+    rows = [("one script for traker on both libraries: correlation of scores", f"{agree:.7f}", "> 0.9999")]
+    for name, seconds in measured["seconds"].items():
+        what = f"fashion-5k, {measured['rows']:,} rows to d = {measured['dimensions']:,}: {name}"
+        bar = next((bar for start, bar in bars.items() if name.startswith(start)), "")
+        said = f"{seconds:.2f} CPU s" if name == "dataloupe" else f"{seconds / ours:.1f}x dataloupe's time"
+        rows.append((what, said, bar))
+    for name, one in found.get("lds", {}).items():
+        said = f"{one['value']:.3f} {interval(*one['interval'])}, {one['value'] / one['ceiling']:.2f} of the ceiling"
+        rows.append((f"fashion-5k, LDS: {name}", said, "printed"))
+    return rows
+
+
 PRINTERS = {
     "lasso": lasso,
     "frontier": frontier,
@@ -140,6 +157,7 @@ PRINTERS = {
     "mislabels": mislabels,
     "featurise": featurise,
     "language": language,
+    "attribution_peers": attribution_peers,
 }
 
 

@@ -146,15 +146,19 @@ def fashion_rows() -> list[tuple[str, str, str]]:
     ]
 
 
-def lasso() -> None:
-    """The lasso beside its peers, which live in an environment of their own."""
-    peers = HERE.parent / ".venv-peers"
-    python = peers / "bin" / "python"
+def peers(folder: str, wanted: str) -> str:
+    """The Python of an environment with what a file of bench/peers names, made the first time."""
+    python = HERE.parent / folder / "bin" / "python"
     if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(peers)], check=True)
-        wanted = str(HERE / "peers" / "requirements.txt")
-        subprocess.run([str(python), "-m", "pip", "install", "-qq", "-r", wanted], check=True)
-    command = [sys.executable, str(HERE / "lasso.py"), "--peers", str(python)]
+        subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
+        file = str(HERE / "peers" / wanted)
+        subprocess.run([str(python), "-m", "pip", "install", "-qq", "-r", file], check=True)
+    return str(python)
+
+
+def lasso() -> None:
+    """The lasso beside its peers."""
+    command = [sys.executable, str(HERE / "lasso.py"), "--peers", peers(".venv-peers", "requirements.txt")]
     subprocess.run([*command, "--json", str(RESULTS / "lasso.json")], check=True)
 
 
@@ -164,6 +168,12 @@ def _slope(row: dict) -> str:
         return ""
     share = row["value"] / row["ceiling"]
     return f", {share:.2f} of it; slope {row['slope']:.3g}, calibrated {row['calibrated_slope']:.2f}"
+
+
+def attribution_peers() -> None:
+    """TRAK and EK-FAC beside theirs."""
+    python = peers(".venv-peers-attribution", "attribution.txt")
+    subprocess.run([sys.executable, str(HERE / "attribution_peers.py"), "--peers", python], check=True)
 
 
 def _lds(row: dict) -> str:
@@ -188,6 +198,7 @@ def main() -> None:
     if full:
         for script, result in FULL.items():
             _run(script, result)
+        attribution_peers()
     rows = demo() + engine() + judges() + (fashion() if full else fashion_rows()) + of_results()
     machine = f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, Python {platform.python_version()}"
     lines = [

@@ -185,7 +185,10 @@ def _product_first(weight: _Weight, found: Outer) -> bool:
     """Whether making the gradient costs less than meeting its factors: it does with many places."""
     _, g, t, r = found.left.shape
     c = weight.matrix[1]
-    kr, kc = (size if side is None else len(side) for size, side in zip((r * g, c), (weight.left, weight.right), strict=True))
+    kr, kc = (
+        size if side is None else len(side)
+        for size, side in zip((r * g, c), (weight.left, weight.right), strict=True)
+    )
     meet_left, meet_right = (0 if side is None else side.numel() for side in (weight.left, weight.right))
     factors = t * (g * meet_right + meet_left + (kr if weight.left is None else g * kr) * kc)
     product = g * t * r * c + (r * g * c * kc if weight.right is not None else 0)
