@@ -10,5 +10,6 @@ from dataloupe.kernels._descent import Side as Side
 from dataloupe.kernels._descent import Trace as Trace
 from dataloupe.kernels._descent import descend as descend
 from dataloupe.kernels._descent import room as room
+from dataloupe.kernels._on_gpu import on_gpu as on_gpu
 from dataloupe.kernels._ranks import dense_ranks as dense_ranks
 from dataloupe.kernels._ranks import rank_correlations as rank_correlations
