@@ -48,8 +48,8 @@ def bucket_add_reference(
     signs: Float[Tensor, " p"],
 ) -> None:
     """The same by a stable sort and one sum per segment: plain torch, in a fixed order on any device."""
-    order = torch.argsort(buckets, stable=True)
-    lengths = torch.bincount(buckets, minlength=out.shape[1])
+    met, order = torch.sort(buckets, stable=True)
+    lengths = torch.searchsorted(met, torch.arange(out.shape[1] + 1, device=met.device)).diff()
     signed = (rows.float() * signs)[:, order].T.contiguous()
     out += torch.segment_reduce(signed, "sum", lengths=lengths, axis=0).T
 
