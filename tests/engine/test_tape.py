@@ -367,8 +367,11 @@ def test_a_wrong_gradient_is_noticed():
     assert verified(Energy(), model, data, component, seen) < 1e-10
     assert coverage(model, seen) == {"as factors": 1.0}
     swapped = tuple(misplaced(where) for where in seen.places)
+    error = verified(Energy(), model, data, component, dataclasses.replace(seen, places=swapped))
     with pytest.raises(CapabilityError, match="dl-243"):
-        verified(Energy(), model, data, component, dataclasses.replace(seen, places=swapped))
+        check_own(error, model, force=False)
+    check_own(error, model, force=True)
+    check_own(1e-10, model, force=False)
 
 
 def misplaced(where):
