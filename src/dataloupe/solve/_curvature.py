@@ -1,15 +1,17 @@
 """The curvature of a loss in the parameters, block by block, each in a basis where it is nearly diagonal."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from dataloupe._errors import BadInput
-from dataloupe._typing import Facts
-from dataloupe.core import Contribution, Outer, Picked
+from dataloupe._typing import Array
+from dataloupe.core import Contribution, Direct, Outer, Picked
 
 FULL = 1024
 """Blocks of at most so many parameters get the eigenvectors of their whole Gram matrix."""
@@ -26,25 +28,54 @@ class Block:
     left: Float[Tensor, "r r"] | None = None
     right: Float[Tensor, "c c"] | None = None
 
-    def rotated(self, found: list[Contribution]) -> Float[Tensor, "b p"]:
-        """Every example's gradient in these coordinates: the sum of the uses, U_left' g U_right."""
-        if self.whole is not None:
-            return _added([one.product().flatten(1) for one in found]) @ self.whole
-        return _added([self._turned(one) for one in found]).flatten(1)
+    def turned(self, found: list[Contribution]) -> Contribution:
+        """Every example's gradient in these coordinates, U_left' g U_right, its uses added.
 
-    def _turned(self, found: Contribution) -> Float[Tensor, "b r c"]:
+        What is one outer product stays one; all else is as :class:`Direct` as it can be.
+        """
+        if self.whole is not None:
+            return Direct(_added([one.product().flatten(1) for one in found]) @ self.whole)
+        if len(found) == 1 and isinstance(found[0], Outer) and found[0].left.shape[1:3] == (1, 1):
+            return self._factors(found[0])
+        return Direct(_added([self._product(one) for one in found]))
+
+    def rotated(self, found: list[Contribution]) -> Float[Tensor, "b p"]:
+        """The same, every number of it."""
+        return self.turned(found).product().flatten(1)
+
+    def _factors(self, found: Outer) -> Outer:
+        left, right = _meet(found.left.float(), self.left), found.right.float()
+        if self.right is None:
+            return Outer(left, right, found.kernel)
+        return Outer(left, right @ found.as_right(self.right.T).T)
+
+    def _product(self, found: Contribution) -> Float[Tensor, "b r c"]:
         if isinstance(found, Outer) and found.left.shape[1] == 1 and self._factors_first(found):
-            left, right = _meet(found.left, self.left), found.right.float()
-            if self.right is None:
-                return Outer(left, right, found.kernel).product()
-            return left[:, 0].mT @ (right[:, 0] @ found.as_right(self.right.T).T)
-        half = _meet(found.product().reshape(-1, *self.matrix), self.right)
+            return self._factors(found).product()
+        half = _meet(found.product().float().reshape(-1, *self.matrix), self.right)
         return half if self.left is None else self.left.T @ half
 
     def _factors_first(self, found: Outer) -> bool:
         """Whether turning the factors costs less than turning their product."""
         t, (r, c) = found.left.shape[2], self.matrix
         return t * (r * (self.left is not None) + c * (self.right is not None)) <= r * c
+
+
+def squares(turned: Contribution, weights: Float[Tensor, " b"]) -> Float[Tensor, " p"]:
+    """sum_b weights_b g_b^2, number by number."""
+    if isinstance(turned, Outer):
+        turned = turned._replace(left=turned.left.square(), right=turned.right.square())
+        return totals(turned, weights[:, None])[0]
+    return weights @ turned.product().flatten(1).square()
+
+
+def totals(turned: Contribution, weights: Float[Tensor, "b q"]) -> Float[Tensor, "q p"]:
+    """sum_b weights_bq g_b."""
+    if isinstance(turned, Outer):
+        left = (weights[:, :, None] * turned.left.flatten(1)[:, None]).flatten(1)
+        found = Outer(left[None, None], turned.right.flatten(1)[None, None], turned.kernel).product()
+        return found.reshape(weights.shape[1], -1)
+    return weights.T @ turned.product().flatten(1)
 
 
 class Sums:
@@ -55,12 +86,12 @@ class Sums:
     """
 
     def __init__(self) -> None:
-        self._shapes: dict[str, tuple[int, int]] = {}
+        self.shapes: dict[str, tuple[int, int]] = {}
         self._sums: dict[tuple[str, str], Tensor] = {}
 
     def add(self, name: str, found: list[Contribution]) -> None:
         """All uses of one parameter in one batch."""
-        r, c = self._shapes.setdefault(name, found[0].matrix)
+        r, c = self.shapes.setdefault(name, found[0].matrix)
         if r * c <= FULL:
             rows = _added([one.product().flatten(1) for one in found])
             self._grow(name, "whole", rows.T @ rows)
@@ -79,7 +110,7 @@ class Sums:
 
     def blocks(self) -> dict[str, Block]:
         """The coordinates of every parameter."""
-        found = {name: Block(matrix) for name, matrix in self._shapes.items()}
+        found = {name: Block(matrix) for name, matrix in self.shapes.items()}
         for (name, side), total in self._sums.items():
             setattr(found[name], side, torch.linalg.eigh(total)[1].float())
         return found
@@ -91,27 +122,47 @@ class Sums:
         total += more
 
 
-class Spectrum:
-    """Second pass: the second moment of every coordinate, sum_b (U' g_b)^2, in fp64: the corrected eigenvalues."""
+def as_arrays(blocks: Mapping[str, Block]) -> dict[str, Array]:
+    """Blocks as a store keeps them."""
+    sides = ((name, side, getattr(one, side)) for name, one in blocks.items() for side in _SIDES)
+    return {f"{side} {name}": tensor.cpu().numpy() for name, side, tensor in sides if tensor is not None}
 
-    def __init__(self, blocks: Mapping[str, Block]) -> None:
-        self.blocks = blocks
-        self.values: dict[str, Tensor] = {}
 
-    def add(self, name: str, found: list[Contribution]) -> None:
-        """All uses of one parameter in one batch."""
-        more = self.blocks[name].rotated(found).square().sum(0).double()
-        self.values[name] = self.values[name] + more if name in self.values else more
+def from_arrays(shapes: Mapping[str, Sequence[int]], arrays: Mapping[str, Array]) -> dict[str, Block]:
+    """The reverse of :func:`as_arrays`."""
 
-    def inverse(self, damping: float) -> tuple[dict[str, Tensor], Facts]:
-        """1 / (eigenvalue + damping x the block's mean eigenvalue), and the effective dimension of all (dl-704)."""
-        found: dict[str, Tensor] = {}
-        dimension = 0.0
-        for name, values in self.values.items():
-            ridge = damping * float(values.mean())
-            if ridge > 0.0:
-                found[name] = 1.0 / (values + ridge)
-                dimension += float((values * found[name]).sum())
+    def side(which: str, name: str) -> Tensor | None:
+        found = arrays.get(f"{which} {name}")
+        return None if found is None else torch.from_numpy(np.asarray(found))
+
+    return {
+        name: Block((rows, columns), *(side(which, name) for which in _SIDES))
+        for name, (rows, columns) in shapes.items()
+    }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Curvature:
+    """H of one model: a diagonal of ``values [p]`` in the coordinates of each of ``blocks``.
+
+    Damping is relative to the mean of all values; with ``apart``, to that of each block.
+
+    >>> one = Curvature({"w": Block((1, 2))}, {"w": np.array([3.0, 1.0])})
+    >>> one.inverse(0.5)["w"].tolist(), one.dimension(0.5)
+    ([0.25, 0.5], 1.25)
+    """
+
+    blocks: Mapping[str, Block]
+    values: Mapping[str, Float[np.ndarray, " p"]]
+    apart: bool = False
+
+    def inverse(self, damping: float) -> dict[str, Float[Tensor, " p"]]:
+        """1 / (value + ridge) of every block that has a value above 0 (dl-704 if there is none)."""
+        found = {
+            name: torch.from_numpy(1.0 / (values + self._ridge(name, damping))).float()
+            for name, values in self.values.items()
+            if values.any()
+        }
         if not found:
             raise BadInput(
                 "dl-704",
@@ -119,16 +170,80 @@ class Spectrum:
                 found="gradients of training rows that are all zero",
                 do="look for an output that ignores the parameters, or a model that is sure of every row",
             )
-        return found, {"dimension": dimension, "blocks": len(found)}
+        return found
+
+    def dimension(self, damping: float) -> float:
+        """The effective dimension, tr H (H + ridge)^-1."""
+        live = {name: values for name, values in self.values.items() if values.any()}
+        return float(sum((v / (v + self._ridge(name, damping))).sum() for name, v in live.items()))
+
+    def _ridge(self, name: str, damping: float) -> float:
+        every = [self.values[name]] if self.apart else list(self.values.values())
+        return damping * float(sum(one.sum() for one in every)) / sum(map(len, every))
+
+
+class Rotated:
+    """Gradients of some rows in their coordinates, kept: ``targets`` phi ``[m, p]``, parameter by parameter."""
+
+    def __init__(self, blocks: Mapping[str, Block], rows: slice) -> None:
+        self._blocks, self._rows = blocks, rows
+        self.targets: dict[str, Float[Tensor, "m p"]] = {}
+
+    def add(self, name: str, found: list[Contribution], place: slice) -> None:
+        """All uses of one parameter in one batch, of which some rows may be wanted."""
+        first, last = max(place.start, self._rows.start), min(place.stop, self._rows.stop)
+        if name not in self._blocks or first >= last:
+            return
+        mine = slice(first - place.start, last - place.start)
+        turned = self._blocks[name].rotated([one.part(mine) for one in found])
+        kept = self.targets.setdefault(name, torch.zeros(self._rows.stop - self._rows.start, turned.shape[1]))
+        kept[first - self._rows.start : last - self._rows.start] = turned
+
+    def along(
+        self, sums: Mapping[str, Float[Tensor, "q p"]], inverses: Sequence[Mapping[str, Tensor]]
+    ) -> Float[np.ndarray, "g q m"]:
+        """phi' H^-1 sum, for every damping."""
+        found = np.zeros((len(inverses), len(next(iter(sums.values()))), self._rows.stop - self._rows.start))
+        for g, inverse in enumerate(inverses):
+            for name, phi in self.targets.items():
+                if name in inverse:
+                    found[g] += ((sums[name] * inverse[name]) @ phi.T).double().numpy()
+        return found
+
+    def products(self, inverse: Mapping[str, Tensor], out: Float[np.ndarray, "m b"]) -> "Products":
+        """A use that adds phi' H^-1 g to ``out``. The targets are weighed in place: this is their last use."""
+        for name in list(self.targets):
+            if name in inverse:
+                self.targets[name] *= inverse[name]
+            else:
+                del self.targets[name]
+        return Products(self._blocks, self.targets, torch.from_numpy(out))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Products:
+    """phi' H^-1 g of some targets with the rows that pass."""
+
+    blocks: Mapping[str, Block]
+    weights: Mapping[str, Float[Tensor, "m p"]]
+    out: Float[Tensor, "m b"]
+
+    def __call__(self, name: str, found: list[Contribution], place: slice) -> None:
+        """All uses of one parameter in one batch."""
+        if name in self.weights:
+            self.out[:, place] += self.weights[name] @ self.blocks[name].rotated(found).T
+
+
+_SIDES: Any = ("whole", "left", "right")
 
 
 def _sides(found: Contribution, matrix: tuple[int, int]) -> tuple[Tensor | None, Tensor | None]:
     """Rows whose second moments are the two sides'."""
     if isinstance(found, Outer) and found.left.shape[1] == 1:
-        return found.left.flatten(0, 2), found.right.flatten(0, 2)
+        return found.left.flatten(0, 2).float(), found.right.flatten(0, 2).float()
     if isinstance(found, Picked):
-        return None, found.right.flatten(0, 1)
-    product = found.product().reshape(-1, *matrix)
+        return None, found.right.flatten(0, 1).float()
+    product = found.product().float().reshape(-1, *matrix)
     return product.mT.flatten(0, 1), product.flatten(0, 1)
 
 
