@@ -137,7 +137,9 @@ def test_one_outer_product_stays_one_and_is_summed_as_such(monkeypatch, kernel, 
     plain = block.rotated([found, found]) / 2
     torch.testing.assert_close(turned.product().flatten(1), plain, rtol=1e-4, atol=1e-5)
     weights = numbers(B, 3, seed=2)
-    torch.testing.assert_close(squares(turned, weights[:, 0]), weights[:, 0] @ plain.square(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        squares(turned, weights[:, 0]), weights[:, 0] @ plain.square(), rtol=1e-4, atol=1e-4
+    )
     for one in (turned, Direct(plain)):
         torch.testing.assert_close(totals(one, weights), weights.T @ plain, rtol=1e-4, atol=1e-4)
 

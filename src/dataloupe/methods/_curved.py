@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -101,7 +100,9 @@ class Curved:
                 do='give Influence a larger damping, or use TRAK or kind="sum" for this group',
             )
         moved = np.sqrt(w) * np.linalg.solve(inside, slope[ids] / np.sqrt(w))
-        return -np.concatenate([values[:, ids].astype(np.float64) @ moved for _, values in self.values(damping)])
+        return -np.concatenate(
+            [values[:, ids].astype(np.float64) @ moved for _, values in self.values(damping)]
+        )
 
     # --- how it is made ---
 
@@ -117,7 +118,11 @@ class Curved:
         finite = bool(np.isfinite(slope).all()) and sums.finite
         if finite:
             self._put("basis", self._made_by, as_arrays(sums.blocks()), {})
-        facts = {**made, "finite": finite, "shapes": {name: list(shape) for name, shape in sums.shapes.items()}}
+        facts = {
+            **made,
+            "finite": finite,
+            "shapes": {name: list(shape) for name, shape in sums.shapes.items()},
+        }
         self._put("slope", self._made_by, {"slope": slope}, facts)
         return slope, facts
 
@@ -142,7 +147,9 @@ class Curved:
         known = self._get("basis", self._made_by)
         return from_arrays(self._start[1]["shapes"], known[0] if known else {})
 
-    def _second(self, directions: Float[np.ndarray, "n q"] | None) -> tuple[dict[str, Array], dict[str, Array]]:
+    def _second(
+        self, directions: Float[np.ndarray, "n q"] | None
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Second pass: the eigenvalues, and sums of gradients along directions, if there are any."""
         weights = torch.from_numpy(self._weights).float()
         along = None if directions is None else torch.from_numpy(directions).float()
@@ -168,7 +175,9 @@ class Curved:
 
     def _kernel(self, ids: Int[np.ndarray, " s"], damping: float) -> Float[np.ndarray, "s s"]:
         """g' (H + ridge)^-1 g of all pairs of some training rows: targets like others, of the train output."""
-        rows = dataclasses.replace(self.question, targets=self.question.train[ids], output=self.question.on_train)
+        rows = dataclasses.replace(
+            self.question, targets=self.question.train[ids], output=self.question.on_train
+        )
         parts = [self._products(rows, piece, damping, "targets") for piece in self._pieces(rows)]
         found = np.concatenate(parts).astype(np.float64)
         return (found + found.T) / 2

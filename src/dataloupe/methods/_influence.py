@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -13,16 +14,19 @@ from dataloupe.core import (
     AbstractAttributor,
     DenseAttribution,
     Lab,
+    ModelSource,
     Needs,
     Question,
+    SteppedLearner,
     capabilities,
     merged,
     room_for,
+    torch_model,
 )
 from dataloupe.methods._curved import Curved
 from dataloupe.methods._ensemble import Ensemble, Singles, told, witnesses
 from dataloupe.methods._models import all_diverged, check_models
-from dataloupe.solve import RIDGES, Choice, best_setting, check_penalty
+from dataloupe.solve import RIDGES, Choice, best_setting, check_penalty, kept_numbers
 
 RULE = 10.0
 """The damping where too few models can tell one."""
@@ -54,9 +58,12 @@ class Influence(AbstractAttributor):
         check_models(self.models, 1, self.fraction)
 
     def needs(self, question: Question) -> Needs:
-        """A training (unless the models are there) and three gradient passes per model."""
+        """A training (unless the models are there) and three gradient passes per model; what it keeps on disk."""
         trains = self.models if "train" in capabilities(question) else 0
-        disk = 4 * self.models * (question.m + 1) * question.n
+        shapes = _matrices(question)
+        p, sums = sum(r * c for r, c in shapes), self.models - 1 if self.damping is None else 0
+        numbers = sum(kept_numbers(r, c) for r, c in shapes) + (2 + sums) * p + (question.m + 1) * question.n
+        disk = 4 * (self.models * numbers + question.m * question.n)
         return Needs(trains, self.fraction, gradient_passes=3 * self.models, disk_bytes=disk)
 
     def compute(self, question: Question, lab: Lab) -> DenseAttribution:
@@ -116,6 +123,19 @@ class Influence(AbstractAttributor):
             others = np.arange(len(models)) != k
             predicted[:, others] += one.along(moves[others].T, RIDGES) / (len(models) - 1)
         return best_setting(RIDGES, predicted, measured)
+
+
+def _matrices(question: Question) -> list[tuple[int, int]]:
+    """Rows and columns of every parameter; none of a learner whose models cannot be seen before they are trained."""
+    learner = question.learner
+    if isinstance(learner, ModelSource):
+        model = learner.models()[0]
+    elif isinstance(learner, SteppedLearner):
+        model = learner.model(learner.init(seed=0))
+    else:
+        return []
+    shapes = (tensor.shape for tensor in torch_model(model).params.values())
+    return [(shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape)) for shape in shapes]
 
 
 def _certificate(models: Sequence[Curved], left_out: int, damping: float, choice: Choice | None) -> Facts:

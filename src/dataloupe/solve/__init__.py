@@ -9,6 +9,7 @@ from dataloupe.solve._curvature import Rotated as Rotated
 from dataloupe.solve._curvature import Sums as Sums
 from dataloupe.solve._curvature import as_arrays as as_arrays
 from dataloupe.solve._curvature import from_arrays as from_arrays
+from dataloupe.solve._curvature import kept_numbers as kept_numbers
 from dataloupe.solve._curvature import squares as squares
 from dataloupe.solve._curvature import totals as totals
 from dataloupe.solve._factored import FactoredSketch as FactoredSketch

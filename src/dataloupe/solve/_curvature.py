@@ -122,6 +122,17 @@ class Sums:
         total += more
 
 
+def kept_numbers(rows: int, columns: int) -> int:
+    """How many numbers the coordinates of a matrix are, as :meth:`Sums.blocks` makes them.
+
+    >>> kept_numbers(1, 10), kept_numbers(64, 1568)
+    (100, 2462720)
+    """
+    if rows * columns <= FULL:
+        return (rows * columns) ** 2
+    return sum(side**2 for side in (rows, columns) if 1 < side <= SIDE)
+
+
 def as_arrays(blocks: Mapping[str, Block]) -> dict[str, Array]:
     """Blocks as a store keeps them."""
     sides = ((name, side, getattr(one, side)) for name, one in blocks.items() for side in _SIDES)
