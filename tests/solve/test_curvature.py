@@ -6,7 +6,17 @@ import torch
 
 from dataloupe._errors import BadInput
 from dataloupe.core import Direct, Outer, Picked
-from dataloupe.solve import Curvature, Rotated, Sums, _curvature, as_arrays, from_arrays, squares, totals
+from dataloupe.solve import (
+    Block,
+    Curvature,
+    Rotated,
+    Sums,
+    _curvature,
+    as_arrays,
+    from_arrays,
+    squares,
+    totals,
+)
 
 B, R, C = 60, 4, 5
 
@@ -145,20 +155,39 @@ def test_one_outer_product_stays_one_and_is_summed_as_such(monkeypatch, kernel, 
 
 
 def test_a_parameter_that_never_moves_is_left_out():
-    still = Curvature({}, {"still": np.zeros(R)})
+    blocks = {"still": Block((1, R)), "moved": Block((1, C))}
+    still, both = (
+        Curvature(blocks, values)
+        for values in ({"still": np.zeros(R)}, {"still": np.zeros(R), "moved": np.ones(C)})
+    )
     with pytest.raises(BadInput, match="dl-704"):
         still.inverse(1.0)
-    both = Curvature({}, {"still": np.zeros(R), "moved": np.ones(C)})
     assert both.inverse(1.0).keys() == {"moved"}
     assert both.dimension(1.0) == pytest.approx(C / (1 + C / (R + C)))
 
 
 def test_damping_is_relative_to_the_mean_of_all_or_of_each_block():
+    blocks = {"w": Block((1, 2)), "v": Block((2, 1))}
     values = {"w": np.array([3.0, 1.0]), "v": np.array([0.5, 0.5])}
-    together, apart = (Curvature({}, values, apart) for apart in (False, True))
+    together, apart = (Curvature(blocks, values, apart) for apart in (False, True))
     assert together.inverse(2.0)["w"].tolist() == pytest.approx([1 / 5.5, 1 / 3.5])
     assert apart.inverse(2.0)["w"].tolist() == pytest.approx([1 / 7, 1 / 5])
     assert apart.inverse(2.0)["v"].tolist() == pytest.approx([1 / 1.5, 1 / 1.5])
+
+
+@pytest.mark.parametrize("full", [0, 1024])
+@pytest.mark.parametrize("t", [1, 3])
+def test_what_dead_units_never_move_has_no_coordinate_and_the_answer_is_the_same(monkeypatch, full, t):
+    monkeypatch.setattr(_curvature, "FULL", full)
+    found = Outer(numbers(B, 1, t, R), numbers(B, 1, t, C, seed=1))
+    found.left[..., 1:3] = 0.0
+    few = Outer(numbers(7, 1, t, R, seed=2), numbers(7, 1, t, C, seed=3))
+    dead, live = fitted(found), fitted(found._replace(left=found.left[..., [0, 3]]))
+    assert len(dead.values["w"]) == len(live.values["w"]) == (R - 2) * C
+    alike = few._replace(left=few.left[..., [0, 3]])
+    ours = solved(dead, few, found, 0.1)
+    theirs = solved(live, alike, found._replace(left=found.left[..., [0, 3]]), 0.1 * (R - 2) / R)
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_predictions_along_sums_are_products_summed():

@@ -1,6 +1,7 @@
 """The curvature of a loss in the parameters, block by block, each in a basis where it is nearly diagonal."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,12 +22,12 @@ SIDE = 8192
 
 @dataclasses.dataclass
 class Block:
-    """One parameter's coordinates: ``whole`` [p, p], or ``left [r, r]`` and ``right [c, c]``, where there is one."""
+    """One parameter's coordinates: ``whole [p, q]``, or ``left [r, s]`` and ``right [c, d]``, where there is one."""
 
     matrix: tuple[int, int]
-    whole: Float[Tensor, "p p"] | None = None
-    left: Float[Tensor, "r r"] | None = None
-    right: Float[Tensor, "c c"] | None = None
+    whole: Float[Tensor, "p q"] | None = None
+    left: Float[Tensor, "r s"] | None = None
+    right: Float[Tensor, "c d"] | None = None
 
     def turned(self, found: list[Contribution]) -> Contribution:
         """Every example's gradient in these coordinates, U_left' g U_right, its uses added.
@@ -39,7 +40,7 @@ class Block:
             return self._factors(found[0])
         return Direct(_added([self._product(one) for one in found]))
 
-    def rotated(self, found: list[Contribution]) -> Float[Tensor, "b p"]:
+    def rotated(self, found: list[Contribution]) -> Float[Tensor, "b q"]:
         """The same, every number of it."""
         return self.turned(found).product().flatten(1)
 
@@ -49,7 +50,7 @@ class Block:
             return Outer(left, right, found.kernel)
         return Outer(left, right @ found.as_right(self.right.T).T)
 
-    def _product(self, found: Contribution) -> Float[Tensor, "b r c"]:
+    def _product(self, found: Contribution) -> Float[Tensor, "b s d"]:
         if isinstance(found, Outer) and found.left.shape[1] == 1 and self._factors_first(found):
             return self._factors(found).product()
         half = _meet(found.product().float().reshape(-1, *self.matrix), self.right)
@@ -72,9 +73,10 @@ def squares(turned: Contribution, weights: Float[Tensor, " b"]) -> Float[Tensor,
 def totals(turned: Contribution, weights: Float[Tensor, "b q"]) -> Float[Tensor, "q p"]:
     """sum_b weights_bq g_b."""
     if isinstance(turned, Outer):
-        left = (weights[:, :, None] * turned.left.flatten(1)[:, None]).flatten(1)
-        found = Outer(left[None, None], turned.right.flatten(1)[None, None], turned.kernel).product()
-        return found.reshape(weights.shape[1], -1)
+        left, right = turned.left.flatten(1), turned.right.flatten(1)
+        every = (weights[:, :, None] * left[:, None]).flatten(1)
+        found = Outer(every[None, None], right[None, None], turned.kernel).product()
+        return found.reshape(weights.shape[1], left.shape[1] * right.shape[1])
     return weights.T @ turned.product().flatten(1)
 
 
@@ -109,10 +111,10 @@ class Sums:
         return all(bool(total.isfinite().all()) for total in self._sums.values())
 
     def blocks(self) -> dict[str, Block]:
-        """The coordinates of every parameter."""
+        """The coordinates of every parameter, but those in which nothing moves (dead units)."""
         found = {name: Block(matrix) for name, matrix in self.shapes.items()}
         for (name, side), total in self._sums.items():
-            setattr(found[name], side, torch.linalg.eigh(total)[1].float())
+            setattr(found[name], side, _spanned(total))
         return found
 
     def _grow(self, name: str, side: str, more: Tensor) -> None:
@@ -154,9 +156,9 @@ def from_arrays(shapes: Mapping[str, Sequence[int]], arrays: Mapping[str, Array]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Curvature:
-    """H of one model: a diagonal of ``values [p]`` in the coordinates of each of ``blocks``.
+    """H of one model: a diagonal of ``values`` in the coordinates of each of ``blocks``.
 
-    Damping is relative to the mean of all values; with ``apart``, to that of each block.
+    Damping is relative to the mean eigenvalue, of all parameters together or, with ``apart``, of each block's.
 
     >>> one = Curvature({"w": Block((1, 2))}, {"w": np.array([3.0, 1.0])})
     >>> one.inverse(0.5)["w"].tolist(), one.dimension(0.5)
@@ -189,8 +191,9 @@ class Curvature:
         return float(sum((v / (v + self._ridge(name, damping))).sum() for name, v in live.items()))
 
     def _ridge(self, name: str, damping: float) -> float:
-        every = [self.values[name]] if self.apart else list(self.values.values())
-        return damping * float(sum(one.sum() for one in every)) / sum(map(len, every))
+        every = [name] if self.apart else self.values.keys()
+        trace = sum(float(self.values[one].sum()) for one in every)
+        return damping * trace / sum(math.prod(self.blocks[one].matrix) for one in every)
 
 
 class Rotated:
@@ -264,6 +267,13 @@ def _in_order(found: Contribution, moment: Float[Tensor, "c c"]) -> Float[Tensor
         return moment
     back = found.as_right(torch.arange(len(moment), device=moment.device)).argsort()
     return moment[back][:, back]
+
+
+def _spanned(moment: Float[Tensor, "c c"]) -> Float[Tensor, "c r"]:
+    """The eigenvectors of a second moment whose eigenvalues are above 0."""
+    values, vectors = torch.linalg.eigh(moment)
+    live = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
+    return vectors[:, live].float()
 
 
 def _meet(rows: Tensor, basis: Tensor | None) -> Tensor:
