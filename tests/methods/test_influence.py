@@ -94,7 +94,7 @@ def test_where_held_out_models_cannot_tell_a_rule_does():
     few = Influence(models=2).attribute(question(), MemoryLab()).info.certificate
     unknown = Influence(models=K).attribute(question(known=False), MemoryLab()).info.certificate
     for told in (few, unknown):
-        assert told["damping"] == 10.0 and "rule" in told["damping_chosen"]
+        assert told["damping"] == 1.0 and "rule" in told["damping_chosen"]
         assert "held_out_correlation" not in told
 
 

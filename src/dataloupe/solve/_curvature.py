@@ -158,7 +158,7 @@ def from_arrays(shapes: Mapping[str, Sequence[int]], arrays: Mapping[str, Array]
 class Curvature:
     """H of one model: a diagonal of ``values`` in the coordinates of each of ``blocks``.
 
-    Damping is relative to the mean eigenvalue, of all parameters together or, with ``apart``, of each block's.
+    Damping is relative to the mean eigenvalue of each block, tr H_b / p_b.
 
     >>> one = Curvature({"w": Block((1, 2))}, {"w": np.array([3.0, 1.0])})
     >>> one.inverse(0.5)["w"].tolist(), one.dimension(0.5)
@@ -167,33 +167,34 @@ class Curvature:
 
     blocks: Mapping[str, Block]
     values: Mapping[str, Float[np.ndarray, " p"]]
-    apart: bool = False
 
     def inverse(self, damping: float) -> dict[str, Float[Tensor, " p"]]:
-        """1 / (value + ridge) of every block that has a value above 0 (dl-704 if there is none)."""
-        found = {
-            name: torch.from_numpy(1.0 / (values + self._ridge(name, damping))).float()
-            for name, values in self.values.items()
-            if values.any()
-        }
-        if not found:
+        """1 / (value + ridge) of every block that moves at all (dl-704 if none does)."""
+        ridges = self._ridges(damping)
+        if not ridges:
             raise BadInput(
                 "dl-704",
                 asked="the inverse of a curvature",
                 found="gradients of training rows that are all zero",
                 do="look for an output that ignores the parameters, or a model that is sure of every row",
             )
-        return found
+        return {
+            name: torch.from_numpy(1.0 / (self.values[name] + ridge)).float()
+            for name, ridge in ridges.items()
+        }
 
     def dimension(self, damping: float) -> float:
         """The effective dimension, tr H (H + ridge)^-1."""
-        live = {name: values for name, values in self.values.items() if values.any()}
-        return float(sum((v / (v + self._ridge(name, damping))).sum() for name, v in live.items()))
+        ridges = self._ridges(damping)
+        return sum(float((self.values[name] / (self.values[name] + r)).sum()) for name, r in ridges.items())
 
-    def _ridge(self, name: str, damping: float) -> float:
-        every = [name] if self.apart else self.values.keys()
-        trace = sum(float(self.values[one].sum()) for one in every)
-        return damping * trace / sum(math.prod(self.blocks[one].matrix) for one in every)
+    def _ridges(self, damping: float) -> dict[str, float]:
+        traces = {name: float(values.sum()) for name, values in self.values.items()}
+        return {
+            name: damping * trace / math.prod(self.blocks[name].matrix)
+            for name, trace in traces.items()
+            if trace > 0.0
+        }
 
 
 class Rotated:
