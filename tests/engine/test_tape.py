@@ -13,7 +13,7 @@ from dataloupe._errors import BadInput, CapabilityError
 from dataloupe.core import Examples, Outer, TorchModel
 from dataloupe.engine._alone import units_of
 from dataloupe.engine._convolutions import unfolded
-from dataloupe.engine._gradients import _Gathered, coverage, one_batch, surveyed, verified
+from dataloupe.engine._gradients import _Gathered, check_own, coverage, one_batch, surveyed, verified
 from dataloupe.engine._tape import Where
 
 

@@ -410,7 +410,7 @@ def test_influence_of_least_squares_is_the_influence_function():
 def test_influence_in_pieces_is_influence_at_once(monkeypatch):
     method = Influence(models=2, curved=False)
     whole = method.attribute(question(), MemoryLab()).scores
-    monkeypatch.setattr("dataloupe.methods._influence._NUMBERS", 2 * D)
+    monkeypatch.setattr("dataloupe.methods._curved.NUMBERS", 2 * N)
     np.testing.assert_allclose(method.attribute(question(), MemoryLab()).scores, whole, rtol=1e-5, atol=1e-7)
 
 

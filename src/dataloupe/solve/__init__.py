@@ -4,8 +4,14 @@ from dataloupe.solve._blocks import Beside as Beside
 from dataloupe.solve._blocks import ByLayer as ByLayer
 from dataloupe.solve._centred import Centred as Centred
 from dataloupe.solve._curvature import Block as Block
-from dataloupe.solve._curvature import Spectrum as Spectrum
+from dataloupe.solve._curvature import Curvature as Curvature
+from dataloupe.solve._curvature import Rotated as Rotated
 from dataloupe.solve._curvature import Sums as Sums
+from dataloupe.solve._curvature import as_arrays as as_arrays
+from dataloupe.solve._curvature import from_arrays as from_arrays
+from dataloupe.solve._curvature import kept_numbers as kept_numbers
+from dataloupe.solve._curvature import squares as squares
+from dataloupe.solve._curvature import totals as totals
 from dataloupe.solve._factored import FactoredSketch as FactoredSketch
 from dataloupe.solve._fista import Fista as Fista
 from dataloupe.solve._given import Selection as Selection

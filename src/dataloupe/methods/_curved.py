@@ -1,0 +1,239 @@
+"""The curvature of single models, in pieces that the lab remembers: a killed run loses no more than one pass."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dataloupe._errors import BadInput
+from dataloupe._identity import NUMERICS, array_digest, canonical
+from dataloupe._typing import Array, Facts
+from dataloupe.core import Contribution, Lab, Question, Side, Subsets, Use, merged, model_key
+from dataloupe.methods._ensemble import curvatures, roots
+from dataloupe.solve import Block, Curvature, Rotated, Sums, as_arrays, from_arrays, squares, totals
+
+NUMBERS = 1 << 27
+"""So many numbers of targets' gradients, or of their products with the training rows, are in memory at once."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Curved:
+    """Model k of the subsets. Every piece is found by what decides it, and never by how many models there are."""
+
+    question: Question
+    lab: Lab
+    subsets: Subsets
+    k: int
+    curved: bool
+
+    # --- what is known of the model ---
+
+    @property
+    def finite(self) -> bool:
+        """Whether all gradients of both sides are numbers: they are not where a model diverged."""
+        return bool(self._start[1]["finite"] and self._asked["finite"])
+
+    @property
+    def slope(self) -> Float[np.ndarray, " n"]:
+        """Minus dLoss/doutput of every training row."""
+        return self._start[0].astype(np.float64)
+
+    @property
+    def facts(self) -> Facts:
+        """How the gradients of both sides were made."""
+        return merged(self._start[1], self._asked)
+
+    def curvature(self) -> Curvature:
+        """The eigenvectors and the eigenvalues."""
+        known = self._get("spectrum", self._made_by)
+        return Curvature(self._blocks(), known[0] if known else self._second(None)[0])
+
+    # --- what is asked of it ---
+
+    def along(
+        self, directions: Float[np.ndarray, "n q"], dampings: Sequence[float]
+    ) -> Float[np.ndarray, "g q m"]:
+        """sum_i score_ji directions_iq for every damping: no scores are made, and a further damping costs little."""
+        known = self._get("sums", self._made_by | {"directions": array_digest(directions)})
+        sums = known[0] if known else self._second(directions)[1]
+        along = {name: torch.from_numpy(np.asarray(one)) for name, one in sums.items()}
+        curvature = self.curvature()
+        inverses = [curvature.inverse(damping) for damping in dampings]
+        pieces = (self._turned(self.question, rows, curvature) for rows in self._pieces(self.question))
+        return np.concatenate([piece.along(along, inverses) for piece in pieces], axis=2)
+
+    def values(self, damping: float) -> Iterator[tuple[slice, Float[np.ndarray, "b n"]]]:
+        """phi' (H + damping)^-1 g of some targets with every training row, piece by piece."""
+        asked = {**self._made_by, **self._targets, "damping": damping}
+        for rows in self._pieces(self.question):
+            made_by = asked | {"rows": [rows.start, rows.stop]}
+            known = self._get("values", made_by)
+            if known:
+                yield rows, known[0]["values"]
+                continue
+            found = self._products(self.question, rows, damping, "train")
+            self._put("values", made_by, {"values": found}, {})
+            yield rows, found
+
+    def removed(
+        self, ids: Int[np.ndarray, " s"], slope: Float[np.ndarray, " n"], damping: float
+    ) -> Float[np.ndarray, " m"]:
+        """What removing some rows together does to every target: one Newton step with them taken out of H, too.
+
+            - phi' (H - G_S' W_S G_S + ridge)^-1 G_S' slope_S = - phi' (H + ridge)^-1 G_S' (I - W_S K_SS)^-1 slope_S
+
+        with K_SS = G_S (H + ridge)^-1 G_S'. Raises ``BadInput`` dl-735 if nothing of H would be left in some
+        direction: it holds the rows' own curvature only as nearly as its coordinates tell it.
+        """
+        w = self._weights[ids].astype(np.float64)
+        inside = np.eye(len(ids)) - np.sqrt(w)[:, None] * self._kernel(ids, damping) * np.sqrt(w)
+        least = float(np.linalg.eigvalsh(inside)[0])
+        if least <= 0.0:
+            raise BadInput(
+                "dl-735",
+                asked=f"the effect of {len(ids)} rows as a group",
+                found=f"a group that takes {1.0 - least:.2f} of the curvature in some direction, damping included",
+                do='give Influence a larger damping, or use TRAK or kind="sum" for this group',
+            )
+        moved = np.sqrt(w) * np.linalg.solve(inside, slope[ids] / np.sqrt(w))
+        return -np.concatenate(
+            [values[:, ids].astype(np.float64) @ moved for _, values in self.values(damping)]
+        )
+
+    # --- how it is made ---
+
+    @functools.cached_property
+    def _start(self) -> tuple[Array, Facts]:
+        """First pass: slopes and facts; the eigenvectors are put into the lab."""
+        known = self._get("slope", self._made_by)
+        if known:
+            return known[0]["slope"], known[1]
+        sums = Sums()
+        root = roots(self.question, self.curved)
+        slope, made = self._sweep("train", lambda name, found, _: sums.add(name, found), root)
+        finite = bool(np.isfinite(slope).all()) and sums.finite
+        if finite:
+            self._put("basis", self._made_by, as_arrays(sums.blocks()), {})
+        facts = {
+            **made,
+            "finite": finite,
+            "shapes": {name: list(shape) for name, shape in sums.shapes.items()},
+        }
+        self._put("slope", self._made_by, {"slope": slope}, facts)
+        return slope, facts
+
+    @functools.cached_property
+    def _asked(self) -> Facts:
+        """A pass over the targets: whether their gradients are numbers, and how they were made."""
+        made_by = self._made_by | self._targets
+        known = self._get("targets", made_by)
+        if known:
+            return known[1]
+        finite = torch.ones((), dtype=torch.bool)
+
+        def use(_: str, found: list[Contribution], __: slice) -> None:
+            for part in (part for one in found for part in one if isinstance(part, Tensor)):
+                finite.logical_and_(part.isfinite().all())
+
+        facts = {**self._sweep("targets", use)[1], "finite": bool(finite)}
+        self._put("targets", made_by, {}, facts)
+        return facts
+
+    def _blocks(self) -> dict[str, Block]:
+        known = self._get("basis", self._made_by)
+        return from_arrays(self._start[1]["shapes"], known[0] if known else {})
+
+    def _second(
+        self, directions: Float[np.ndarray, "n q"] | None
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Second pass: the eigenvalues, and sums of gradients along directions, if there are any."""
+        weights = torch.from_numpy(self._weights).float()
+        along = None if directions is None else torch.from_numpy(directions).float()
+        blocks, values, sums = self._blocks(), dict[str, Tensor](), dict[str, Tensor]()
+
+        def use(name: str, found: list[Contribution], place: slice) -> None:
+            turned = blocks[name].turned(found)
+            _grow(values, name, squares(turned, weights[place]).double())
+            if along is not None:
+                _grow(sums, name, totals(turned, along[place]))
+
+        self._sweep("train", use)
+        both = [{name: one.numpy() for name, one in found.items()} for found in (values, sums)]
+        self._put("spectrum", self._made_by, both[0], {})
+        if directions is not None:
+            self._put("sums", self._made_by | {"directions": array_digest(directions)}, both[1], {})
+        return both[0], both[1]
+
+    @functools.cached_property
+    def _weights(self) -> Float[np.ndarray, " n"]:
+        """The rows' weights in H."""
+        return curvatures(self.question, self.curved)(self._start[0])
+
+    def _kernel(self, ids: Int[np.ndarray, " s"], damping: float) -> Float[np.ndarray, "s s"]:
+        """g' (H + ridge)^-1 g of all pairs of some training rows: targets like others, of the train output."""
+        rows = dataclasses.replace(
+            self.question, targets=self.question.train[ids], output=self.question.on_train
+        )
+        parts = [self._products(rows, piece, damping, "targets") for piece in self._pieces(rows)]
+        found = np.concatenate(parts).astype(np.float64)
+        return (found + found.T) / 2
+
+    def _products(
+        self, question: Question, rows: slice, damping: float, side: Side
+    ) -> Float[np.ndarray, "b rows"]:
+        """Of some targets with all rows of a side."""
+        out = np.zeros((rows.stop - rows.start, question.n if side == "train" else question.m), np.float32)
+        curvature = self.curvature()
+        turned = self._turned(question, rows, curvature)
+        self._sweep(side, turned.products(curvature.inverse(damping), out), question=question)
+        return out
+
+    def _turned(self, question: Question, rows: slice, curvature: Curvature) -> Rotated:
+        """Some targets' gradients in the coordinates."""
+        found = Rotated(curvature.blocks, rows)
+        self._sweep("targets", found.add, question=question)
+        return found
+
+    def _pieces(self, question: Question) -> list[slice]:
+        """Targets that fit in memory, with all their gradients or all their products."""
+        p = sum(rows * columns for rows, columns in self._start[1]["shapes"].values())
+        step = max(1, NUMBERS // max(p, question.n))
+        return [slice(start, min(start + step, question.m)) for start in range(0, question.m, step)]
+
+    def _sweep(
+        self,
+        side: Side,
+        use: Use,
+        scale: Callable[[Tensor], Tensor] = torch.ones_like,
+        question: Question | None = None,
+    ) -> tuple[Array, Facts]:
+        swept = self.lab.gradients(question or self.question, self.subsets, self.k, side, use, scale)
+        return swept.slope, swept.facts
+
+    @functools.cached_property
+    def _made_by(self) -> Facts:
+        return {
+            "model": model_key(self.question, self.subsets, self.k),
+            "train": canonical(self.question.train),
+            "output": canonical(self.question.on_train),
+            "curved": self.curved,
+            "numerics": NUMERICS,
+        }
+
+    @functools.cached_property
+    def _targets(self) -> Facts:
+        return {"targets": canonical(self.question.targets), "target_output": canonical(self.question.output)}
+
+    def _get(self, kind: str, made_by: Facts) -> tuple[dict[str, Array], Facts] | None:
+        return self.lab.get(f"influence-{kind}", made_by)
+
+    def _put(self, kind: str, made_by: Facts, arrays: dict[str, Array], facts: Facts) -> None:
+        self.lab.put(f"influence-{kind}", made_by, arrays, facts)
+
+
+def _grow(total: dict[str, Tensor], name: str, more: Tensor) -> None:
+    total[name] = total[name] + more if name in total else more
