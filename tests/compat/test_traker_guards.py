@@ -316,7 +316,7 @@ def test_a_file_that_goes_while_it_is_read(tmp_path: Path, monkeypatch) -> None:
         {"task": "imaging"},
         {"gradient_computer": object},
         {"saver": object},
-        {"projector": object()},
+        {"projector": object},
     ],
     ids=str,
 )
