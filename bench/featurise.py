@@ -15,7 +15,6 @@ against featurising all examples, less their features.
 import argparse
 import dataclasses
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -64,7 +63,9 @@ class Residual(nn.Module):
 
 def convolved(before: int, after: int, kernel: int = 3, stride: int = 1, padding: int = 1) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(before, after, kernel, stride, padding, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
+        nn.Conv2d(before, after, kernel, stride, padding, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
     )
 
 
@@ -152,7 +153,9 @@ def case(name: str) -> Case:
 
 def plain(given: Case) -> None:
     """One forward and backward pass over all examples."""
-    live = given.model.with_params({name: p.clone().requires_grad_() for name, p in given.model.params.items()})
+    live = given.model.with_params(
+        {name: p.clone().requires_grad_() for name, p in given.model.params.items()}
+    )
     for ids in torch.arange(given.question.n).split(given.batch):
         value = given.question.output.value(live, given.question.train.take(ids)).sum()
         torch.autograd.grad(value, list(live.params.values()))
@@ -204,9 +207,10 @@ def timed(name: str, given: Case) -> dict[str, float]:
     return found | {"plain GFLOP": operations / 1e9, "floor / plain": (operations + folds) / operations}
 
 
-def peak() -> float:
-    """The most memory so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def held(which: str) -> float:
+    """Memory of this process in MB: now (VmRSS), or at most since it was last reset (VmHWM)."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(which))
+    return int(line.split()[1]) / 1024
 
 
 def memory(name: str, work: str) -> float:
@@ -215,10 +219,11 @@ def memory(name: str, work: str) -> float:
     warm = torch.ones(8, 8).requires_grad_()
     (warm @ warm).sum().backward()
     fold_add(torch.ones(2, 3), torch.ones(2, 1, 3), torch.ones(1, 1), torch.zeros(1, 1).long(), torch.ones(3))
-    start = peak()
+    start = held("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
     if work == "sketch":
         sketched(given, FactoredSketch(DIM))
-        return peak() - start - given.question.n * DIM * 4 / 2**20
+        return held("VmHWM") - start - given.question.n * DIM * 4 / 2**20
     learner, data = given.question.learner, given.question.train
     model = learner.model(learner.init(seed=0))
     module = model.module.eval()
@@ -231,14 +236,18 @@ def memory(name: str, work: str) -> float:
         optimiser.zero_grad()
         given.question.output.value(live, data.take(ids)).sum().backward()
         optimiser.step()
-    return peak() - start
+    return held("VmHWM") - start
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--json", type=Path, default=HERE / "results" / "featurise.json")
     arguments.add_argument("--only", nargs="*", default=list(BARS), choices=list(BARS))
-    arguments.add_argument("--memory", nargs=2, metavar=("NETWORK", "WORK"), help="one measurement, for itself")
+    arguments.add_argument(
+        "--memory", nargs=2, metavar=("NETWORK", "WORK"), help="one measurement, for itself"
+    )
     asked = arguments.parse_args()
     torch.set_num_threads(2)
     if asked.memory:
@@ -248,7 +257,10 @@ def main() -> None:
     result = {name: one for name, one in result.items() if name in BARS}
     for name in asked.only:
         given = case(name)
-        facts = {"parameters": sum(p.numel() for p in given.model.params.values()), "examples": given.question.n}
+        facts = {
+            "parameters": sum(p.numel() for p in given.model.params.values()),
+            "examples": given.question.n,
+        }
         facts |= timed(name, given)
         for work in ("step", "sketch"):
             command = [sys.executable, __file__, "--memory", name, work]

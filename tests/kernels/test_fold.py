@@ -22,7 +22,11 @@ def by_hand(out, rows, scales, turns, signs):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.integers(1, 4), st.integers(1, 5), st.integers(1, 12), st.integers(1, 9), st.tuples(*[st.booleans()] * 3)
+    st.integers(1, 4),
+    st.integers(1, 5),
+    st.integers(1, 12),
+    st.integers(1, 9),
+    st.tuples(*[st.booleans()] * 3),
 )
 def test_the_compiled_fold_is_the_plain_one(b, k, c, d, shared):
     draws = torch.Generator().manual_seed(b + 10 * k + 100 * c)

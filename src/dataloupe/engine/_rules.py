@@ -285,9 +285,7 @@ RULES = Rules(
     tapped={
         F.linear: linear,
         **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d), convolution),
-        **dict.fromkeys(
-            (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), transposed_convolution
-        ),
+        **dict.fromkeys((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), transposed_convolution),
         F.embedding: embedding,
         F.layer_norm: layer_norm,
         F.rms_norm: rms_norm,

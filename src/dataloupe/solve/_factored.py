@@ -70,8 +70,9 @@ class _Weight:
 
     def to(self, device: torch.device) -> "_Weight":
         """The same on another device."""
-        moved = {name: part.to(device) for name, part in vars(self).items() if isinstance(part, Tensor)}
-        return dataclasses.replace(self, **moved)
+        left, right = (None if side is None else side.to(device) for side in (self.left, self.right))
+        turns, rows, columns = (part.to(device) for part in (self.turns, self.rows, self.columns))
+        return _Weight(self.matrix, self.kernel, left, right, turns, rows, columns)
 
 
 class Factored:
@@ -185,7 +186,10 @@ def _product_first(weight: _Weight, found: Outer) -> bool:
     """Whether making the gradient costs less than meeting its factors: it does with many places."""
     _, g, t, r = found.left.shape
     c = weight.matrix[1]
-    kr, kc = (size if side is None else len(side) for size, side in zip((r * g, c), (weight.left, weight.right), strict=True))
+    kr, kc = (
+        size if side is None else len(side)
+        for size, side in zip((r * g, c), (weight.left, weight.right), strict=True)
+    )
     meet_left, meet_right = (0 if side is None else side.numel() for side in (weight.left, weight.right))
     factors = t * (g * meet_right + meet_left + (kr if weight.left is None else g * kr) * kc)
     product = g * t * r * c + (r * g * c * kc if weight.right is not None else 0)
