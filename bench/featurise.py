@@ -15,7 +15,6 @@ against featurising all examples, less their features.
 import argparse
 import dataclasses
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -208,9 +207,10 @@ def timed(name: str, given: Case) -> dict[str, float]:
     return found | {"plain GFLOP": operations / 1e9, "floor / plain": (operations + folds) / operations}
 
 
-def peak() -> float:
-    """The most memory so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def held(which: str) -> float:
+    """Memory of this process in MB: now (VmRSS), or at most since it was last reset (VmHWM)."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(which))
+    return int(line.split()[1]) / 1024
 
 
 def memory(name: str, work: str) -> float:
@@ -219,10 +219,11 @@ def memory(name: str, work: str) -> float:
     warm = torch.ones(8, 8).requires_grad_()
     (warm @ warm).sum().backward()
     fold_add(torch.ones(2, 3), torch.ones(2, 1, 3), torch.ones(1, 1), torch.zeros(1, 1).long(), torch.ones(3))
-    start = peak()
+    start = held("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
     if work == "sketch":
         sketched(given, FactoredSketch(DIM))
-        return peak() - start - given.question.n * DIM * 4 / 2**20
+        return held("VmHWM") - start - given.question.n * DIM * 4 / 2**20
     learner, data = given.question.learner, given.question.train
     model = learner.model(learner.init(seed=0))
     module = model.module.eval()
@@ -235,7 +236,7 @@ def memory(name: str, work: str) -> float:
         optimiser.zero_grad()
         given.question.output.value(live, data.take(ids)).sum().backward()
         optimiser.step()
-    return peak() - start
+    return held("VmHWM") - start
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Rules for convolutions, and the order of memory in which they are fastest."""
 
-# ruff: noqa: A002  (rules are called as the functions are)
+# ruff: noqa: A002, ARG001  (rules are called as the functions are)
 
 import dataclasses
 import functools
@@ -89,9 +89,9 @@ class Unfolded(Outer):
     """Factors of which the right one is made when it is asked for: patches take many times the memory of a picture."""
 
     @property
-    def right(self) -> Tensor:  # type: ignore[override]
+    def right(self) -> Tensor:
         """All patches."""
-        return super().right()  # type: ignore[operator, no-any-return]
+        return super().right()  # type: ignore[operator]
 
     def part(self, rows: slice) -> Outer:
         """Some of the examples: their patches alone are made."""

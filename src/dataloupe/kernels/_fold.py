@@ -29,15 +29,18 @@ def fold_add(
     if rows.device.type != "cpu":
         fold_add_reference(out, rows, scales, turns, signs)
         return
-    given = [tensor.contiguous().numpy() for tensor in (rows.float(), scales.float(), turns, signs)]
-    lines, work = len(out), rows.shape[0] * turns.shape[1] * rows.shape[2]
+    arrays = [tensor.contiguous().numpy() for tensor in (rows.float(), scales.float(), turns, signs)]
+    lines, work, into = len(out), rows.shape[0] * turns.shape[1] * rows.shape[2], out.numpy()
     lanes = min(torch.get_num_threads(), lines) if work > 1 << 15 else 1
     cuts = [lines * lane // lanes for lane in range(lanes + 1)]
+
+    def some(first: int, last: int) -> None:
+        _fold(*arrays, into, first, last)
+
     others = [
-        _pool(os.getpid(), lanes - 1).submit(_fold, *given, out.numpy(), cuts[lane], cuts[lane + 1])
-        for lane in range(1, lanes)
+        _pool(os.getpid(), lanes - 1).submit(some, cuts[lane], cuts[lane + 1]) for lane in range(1, lanes)
     ]
-    _fold(*given, out.numpy(), cuts[0], cuts[1])
+    some(cuts[0], cuts[1])
     for other in others:
         other.result()
 

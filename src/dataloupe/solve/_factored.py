@@ -70,8 +70,9 @@ class _Weight:
 
     def to(self, device: torch.device) -> "_Weight":
         """The same on another device."""
-        moved = {name: part.to(device) for name, part in vars(self).items() if isinstance(part, Tensor)}
-        return dataclasses.replace(self, **moved)
+        left, right = (None if side is None else side.to(device) for side in (self.left, self.right))
+        turns, rows, columns = (part.to(device) for part in (self.turns, self.rows, self.columns))
+        return _Weight(self.matrix, self.kernel, left, right, turns, rows, columns)
 
 
 class Factored:
