@@ -230,8 +230,10 @@ def widened(tensor: Tensor) -> Tensor:
 
 def widened_factors(found: Contribution) -> Contribution:
     """A contribution whose products and sums will be fp32."""
+    if isinstance(found, Outer) and found.left.dtype in _HALF:
+        return Outer(widened(found.left), widened(found.right), found.kernel)
     if isinstance(found, Outer):
-        return found._replace(left=widened(found.left), right=widened(found.right))
+        return found
     if isinstance(found, Picked):
         return found._replace(right=widened(found.right))
     return Direct(widened(found.values))

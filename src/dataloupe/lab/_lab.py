@@ -80,7 +80,7 @@ class Lab:
     (3, 1, 2)
     """
 
-    def __init__(
+    def __init__(  # budget: 9 parameters: where, how, by whom and how carefully, each with a default
         self,
         where: str | Path,
         *,
@@ -197,12 +197,9 @@ class Lab:
 
     def entries(self, kind: str) -> list[tuple[Facts, Callable[[], dict[str, Array]]]]:
         """All that is remembered of a kind: its facts, and a function that reads its arrays."""
-        found: list[tuple[Facts, Callable[[], dict[str, Array]]]] = []
-        for folder in self.store.folders():
-            about = self.store.read_facts(folder, "about") if folder.startswith(f"{kind}-") else None
-            if about is not None:
-                found.append((about["facts"], functools.partial(self._result, folder)))
-        return found
+        folders = [folder for folder in self.store.folders() if folder.startswith(f"{kind}-")]
+        every = ((folder, self.store.read_facts(folder, "about")) for folder in folders)
+        return [(about["facts"], functools.partial(self._result, name)) for name, about in every if about]
 
     def _folder(self, kind: str, made_by: Any) -> str:
         """Where it is remembered: apart for every device and precision, as answers may rest on gradients."""
