@@ -137,7 +137,7 @@ def case(name: str) -> Case:
     """A network with its data."""
     if name == "fashion-5k CNN":
         question = load_module(HERE.parent / "examples" / "fashion.py").question
-        return Case(question, question.learner.model(question.learner.init(seed=0)), 250, 9)
+        return Case(question, question.learner.model(question.learner.init(seed=0)), 250, 5)
     draws = torch.Generator().manual_seed(0)
     if name == "ResNet-9":
         pictures = torch.randn(512, 3, 32, 32, generator=draws)
