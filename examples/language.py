@@ -4,6 +4,8 @@ The Jargon File comes with Debian's package jargon-text.
 
     dataloupe attribute examples/language.py:question --with trak --models 10 --lab runs/language
     dataloupe judge examples/language.py:question --lab runs/language --subsets 100 --repeats 2
+
+Expect an LDS of 0.44 [0.41, 0.46] for TRAK with 10 models, where words in common (BM25) have 0.15, under a ceiling of 0.68.
 """
 
 import torch
