@@ -99,7 +99,17 @@ def times(
             for batch in zip(part.train.inputs.split(BATCH), part.train.labels.split(BATCH), strict=True):
                 made.featurize(batch, num_samples=len(batch[1]))
 
-    own = {"dataloupe": ours, "dataloupe's TRAKer, batch 250, to disk": stored}
+    def plain() -> None:
+        live = model.with_params({name: p.clone().requires_grad_() for name, p in model.params.items()})
+        for start in range(0, rows, BATCH):
+            taken = part.train.take(np.arange(start, min(start + BATCH, rows)))
+            torch.autograd.grad(dl.outputs.margin.value(live, taken).sum(), list(live.params.values()))
+
+    own = {
+        "a plain forward and backward pass": plain,
+        "dataloupe": ours,
+        "dataloupe's TRAKer, batch 250, to disk": stored,
+    }
     found = {name: best_of_five(work) for name, work in own.items()}
     given = (folder, "--rows", rows)
     for name, script, *words in (

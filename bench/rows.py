@@ -147,7 +147,7 @@ def attribution_peers(found: dict) -> list[Row]:
     for name, seconds in measured["seconds"].items():
         what = f"fashion-5k, {measured['rows']:,} rows to d = {measured['dimensions']:,}: {name}"
         bar = next((bar for start, bar in bars.items() if name.startswith(start)), "")
-        said = f"{seconds:.2f} CPU s" if name == "dataloupe" else f"{seconds / ours:.1f}x dataloupe's time"
+        said = f"{seconds:.2f} CPU s" if name == "dataloupe" else f"{seconds / ours:.2f}x dataloupe's time"
         rows.append((what, said, bar))
     for name, one in found.get("lds", {}).items():
         said = f"{one['value']:.3f} {interval(*one['interval'])}, {one['value'] / one['ceiling']:.2f} of the ceiling"
