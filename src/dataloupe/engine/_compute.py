@@ -139,7 +139,7 @@ class Compute:
                 "dl-232",
                 asked=f"a forward pass on {self.on} in {self.precision}",
                 found=str(error).splitlines()[0],
-                do="make tensors in forward like an input (torch.zeros_like, device=x.device, dtype=x.dtype), or register them as buffers",
+                do="make tensors in forward like an input or a parameter (device=x.device, dtype=weight.dtype), or register them as buffers",
             ) from error
 
     # --- guards ---
