@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput, CapabilityError, DataloupeError
 from dataloupe._typing import Facts, Inputs
-from dataloupe.core import Contribution, Direct, Outer, Output, Picked, Rows, TorchModel, averaged, map_inputs
+from dataloupe.core import Contribution, Output, Rows, TorchModel, averaged, map_inputs
 
 Precision = Literal["model", "fp32", "tf32", "bf16"]
 _TYPES = {"model": None, "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
@@ -230,11 +230,10 @@ def widened(tensor: Tensor) -> Tensor:
 
 def widened_factors(found: Contribution) -> Contribution:
     """A contribution whose products and sums will be fp32."""
-    if isinstance(found, Outer):
-        return found._replace(left=widened(found.left), right=widened(found.right))
-    if isinstance(found, Picked):
-        return found._replace(right=widened(found.right))
-    return Direct(widened(found.values))
+    tensors: dict[str, Any] = {
+        name: widened(part) for name, part in found._asdict().items() if isinstance(part, Tensor)
+    }
+    return found._replace(**tensors)
 
 
 def one_row(rows: Rows, i: int) -> Rows:
