@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput, CapabilityError, DataloupeError
 from dataloupe._typing import Facts, Inputs
-from dataloupe.core import Contribution, Direct, Outer, Output, Picked, Rows, TorchModel, averaged, map_inputs
+from dataloupe.core import Contribution, Output, Rows, TorchModel, averaged, map_inputs
 
 Precision = Literal["model", "fp32", "tf32", "bf16"]
 _TYPES = {"model": None, "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
@@ -139,7 +139,7 @@ class Compute:
                 "dl-232",
                 asked=f"a forward pass on {self.on} in {self.precision}",
                 found=str(error).splitlines()[0],
-                do="make tensors in forward like an input (torch.zeros_like, device=x.device, dtype=x.dtype), or register them as buffers",
+                do="make tensors in forward like an input or a parameter (device=x.device, dtype=weight.dtype), or register them as buffers",
             ) from error
 
     # --- guards ---
@@ -230,13 +230,10 @@ def widened(tensor: Tensor) -> Tensor:
 
 def widened_factors(found: Contribution) -> Contribution:
     """A contribution whose products and sums will be fp32."""
-    if isinstance(found, Outer) and found.left.dtype in _HALF:
-        return Outer(widened(found.left), widened(found.right), found.kernel)
-    if isinstance(found, Outer):
-        return found
-    if isinstance(found, Picked):
-        return found._replace(right=widened(found.right))
-    return Direct(widened(found.values))
+    tensors: dict[str, Any] = {
+        name: widened(part) for name, part in found._asdict().items() if isinstance(part, Tensor)
+    }
+    return found._replace(**tensors)
 
 
 def one_row(rows: Rows, i: int) -> Rows:

@@ -91,11 +91,12 @@ class Unfolded(Outer):
     @property
     def right(self) -> Tensor:
         """All patches."""
-        return super().right()  # type: ignore[operator]
+        return super().right().to(self.left.dtype)  # type: ignore[operator]
 
     def part(self, rows: slice) -> Outer:
         """Some of the examples: their patches alone are made."""
-        return Outer(self.left[rows], super().right.part(rows), self.kernel)  # type: ignore[attr-defined]
+        right = super().right.part(rows)  # type: ignore[attr-defined]
+        return Outer(self.left[rows], right.to(self.left.dtype), self.kernel)
 
     @property
     def matrix(self) -> tuple[int, int]:
