@@ -37,7 +37,7 @@ class Settings:
     ridge: MaybeShare = None
     """trak: the relative ridge"""
     damping: MaybeShare = None
-    """influence: the relative damping of each block"""
+    """influence: the relative damping of each block (default: chosen on held-out models)"""
     uncurved: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
     """trak, influence: do not weigh training rows by the curvature of their loss"""
     subsets: MaybeNumber = None
