@@ -1,4 +1,4 @@
-"""Rows of the table from the results of the datamodel benches: (what, measured, bar).
+"""Rows of the table from the results of the benches: (what, measured, bar).
 
 python bench/rows.py > bench/results/datamodels.md
 """
@@ -111,11 +111,48 @@ def mislabels(found: dict) -> list[Row]:
 
 
 def featurise(found: dict) -> list[Row]:
-    """Every example's gradient of fashion-5k, in plain passes."""
-    return [
-        (f"fashion-5k CNN: {name} / plain forward and backward", f"{found[f'{name} / plain']:.2f}x", bar)
-        for name, bar in (("FactoredSketch(2048)", "<= 1.2x"), ("HashSketch(2048)", ""))
-    ]
+    """Every example's gradient, in plain passes."""
+    rows = []
+    for name, one in found.items():
+        cost = f"{one['FactoredSketch / plain']:.2f}x, floor {one['floor / plain']:.3f}x in operations"
+        rows.append((f"{name}: sketched gradients / plain pass", cost, f"<= {one['bar']}x"))
+        rows.append((f"{name}: factors alone / plain pass", f"{one['factors / plain']:.2f}x", ""))
+        if "HashSketch / plain" in one:
+            rows.append((f"{name}: HashSketch / plain pass", f"{one['HashSketch / plain']:.2f}x", ""))
+        said = f"{one['memory / step']:.2f}x ({one['sketch MB']:.0f} of {one['step MB']:.0f} MB)"
+        rows.append((f"{name}: peak memory without the store / a training step", said, "<= 1.3x"))
+    return rows
+
+
+def language(found: dict) -> list[Row]:
+    """LDS of a language model's sequences on 100 subsets x 2 seeds."""
+    rows = []
+    for output, facts in found.items():
+        top = facts["ceiling"]
+        title = f"character language model, sequence {output}"
+        rows.append((f"{title}: ceiling", f"{top['value']:.2f} {interval(*top['interval'])}", ""))
+        rows += [
+            (f"{title}, LDS of {name}", f"{one['value']:.3f} {interval(*one['interval'])}", "printed")
+            for name, one in facts["methods"].items()
+        ]
+    return rows
+
+
+def attribution_peers(found: dict) -> list[Row]:
+    """Gradient features and scores beside the peers, the same checkpoints."""
+    agree = min(value for name, value in found["parity"].items() if "scale" not in name)
+    measured, bars = found["measured"], {"traker, batch": ">= 60x", "dattri, random mask": ">= 20x"}
+    ours = measured["seconds"]["dataloupe"]
+    rows = [("one script for traker on both libraries: correlation of scores", f"{agree:.7f}", "> 0.9999")]
+    for name, seconds in measured["seconds"].items():
+        what = f"fashion-5k, {measured['rows']:,} rows to d = {measured['dimensions']:,}: {name}"
+        bar = next((bar for start, bar in bars.items() if name.startswith(start)), "")
+        said = f"{seconds:.2f} CPU s" if name == "dataloupe" else f"{seconds / ours:.1f}x dataloupe's time"
+        rows.append((what, said, bar))
+    for name, one in found.get("lds", {}).items():
+        said = f"{one['value']:.3f} {interval(*one['interval'])}, {one['value'] / one['ceiling']:.2f} of the ceiling"
+        rows.append((f"fashion-5k, LDS: {name}", said, "printed"))
+    return rows
 
 
 PRINTERS = {
@@ -125,6 +162,8 @@ PRINTERS = {
     "leaks": leaks,
     "mislabels": mislabels,
     "featurise": featurise,
+    "language": language,
+    "attribution_peers": attribution_peers,
 }
 
 

@@ -25,7 +25,8 @@ RESULTS = HERE / "results"
 FULL = {
     f"{name}.py": f"{name}.json"
     for name in (
-        "support", "leaks", "mislabels", "direction", "linearity", "transfer", "sparse_pca", "frontier", "featurise"
+        "support", "leaks", "mislabels", "direction", "linearity", "transfer", "sparse_pca", "frontier", "featurise",
+        "language",
     )
 }  # fmt: skip
 """Benches of the full tier; the quick one reads their last results."""
@@ -124,29 +125,55 @@ def judges() -> list[tuple[str, str, str]]:
 
 def fashion() -> list[tuple[str, str, str]]:
     """fashion-5k: LDS of TRAK and of the controls on 100 subsets x 2 seeds."""
-    truth = RESULTS / "fashion-5k-truth.npz"
-    arguments = ["--truth", str(truth)] if truth.exists() else []
-    subprocess.run([sys.executable, str(HERE / "fashion.py"), *arguments], check=True)
+    subprocess.run([sys.executable, str(HERE / "fashion.py")], check=True)
     return fashion_rows()
+
+
+FASHION_BARS = {
+    "TRAK, 1 half-data model": ">= .44 of the ceiling",
+    "TRAK, 5 half-data models": ">= .58 of the ceiling",
+    "TRAK, 10 half-data models": ">= .62 of the ceiling, aim .70",
+}
 
 
 def fashion_rows() -> list[tuple[str, str, str]]:
     """The rows of fashion-5k from the last full run."""
     known = RESULTS / "fashion-5k.json"
     rows = json.loads(known.read_text()) if known.exists() else {}
-    return [(f"fashion-5k, LDS of {name}", _lds(row), "printed") for name, row in rows.items()]
+    return [
+        (f"fashion-5k, LDS of {name}", f"{_lds(row)}{_slope(row)}", FASHION_BARS.get(name, "printed"))
+        for name, row in rows.items()
+    ]
+
+
+def peers(folder: str, wanted: str) -> str:
+    """The Python of an environment with what a file of bench/peers names, made the first time."""
+    python = HERE.parent / folder / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
+        file = str(HERE / "peers" / wanted)
+        subprocess.run([str(python), "-m", "pip", "install", "-qq", "-r", file], check=True)
+    return str(python)
 
 
 def lasso() -> None:
-    """The lasso beside its peers, which live in an environment of their own."""
-    peers = HERE.parent / ".venv-peers"
-    python = peers / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(peers)], check=True)
-        wanted = str(HERE / "peers" / "requirements.txt")
-        subprocess.run([str(python), "-m", "pip", "install", "-qq", "-r", wanted], check=True)
-    command = [sys.executable, str(HERE / "lasso.py"), "--peers", str(python)]
+    """The lasso beside its peers."""
+    command = [sys.executable, str(HERE / "lasso.py"), "--peers", peers(".venv-peers", "requirements.txt")]
     subprocess.run([*command, "--json", str(RESULTS / "lasso.json")], check=True)
+
+
+def _slope(row: dict) -> str:
+    """Slopes of truth on prediction, before and after calibration."""
+    if "slope" not in row:
+        return ""
+    share = row["value"] / row["ceiling"]
+    return f", {share:.2f} of it; slope {row['slope']:.3g}, calibrated {row['calibrated_slope']:.2f}"
+
+
+def attribution_peers() -> None:
+    """TRAK and EK-FAC beside theirs."""
+    python = peers(".venv-peers-attribution", "attribution.txt")
+    subprocess.run([sys.executable, str(HERE / "attribution_peers.py"), "--peers", python], check=True)
 
 
 def _lds(row: dict) -> str:
@@ -171,6 +198,7 @@ def main() -> None:
     if full:
         for script, result in FULL.items():
             _run(script, result)
+        attribution_peers()
     rows = demo() + engine() + judges() + (fashion() if full else fashion_rows()) + of_results()
     machine = f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, Python {platform.python_version()}"
     lines = [

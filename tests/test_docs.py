@@ -117,6 +117,18 @@ def test_the_page_on_datamodels_prints_what_it_says(tmp_path: Path) -> None:
     assert int(found[1]) >= 7, "wrong labels are found"
 
 
+def test_the_page_on_checkpoints_prints_what_it_says(tmp_path: Path) -> None:
+    printed = run_page("trak-on-your-own-checkpoints", tmp_path, "loop")
+    page = (ROOT / "docs" / "trak-on-your-own-checkpoints.md").read_text()
+    shown = "".join(re.findall(r"^```text\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE))
+    assert without_numbers(printed) == without_numbers(shown)
+    assert re.findall(r"dl-\d{3}", printed) == re.findall(r"dl-\d{3}", shown)
+    trak, swapped = re.findall(r"^(?:TRAK +)?LDS (-?[\d.]+)", printed, flags=re.MULTILINE)
+    assert min(float(trak), float(swapped)) > 0.4, "both predict"
+    slopes = re.findall(r"^(before|after ) slope ([\d.]+)", printed, flags=re.MULTILINE)
+    assert abs(float(dict(slopes)["after "]) - 1) < 0.3, "calibrated scores have the output's units"
+
+
 def test_the_page_of_use_runs(tmp_path: Path) -> None:
     """The README's code, with smaller numbers."""
     code = code_of(ROOT / "README.md")

@@ -36,6 +36,7 @@ TABLE: dict[str, set[str]] = {
     "methods": BASE | {"solve"},
     "report": BASE | {"apps", "judge"},
     "lab": BASE | {"engine", "store", "run"},
+    "compat": BASE | {"engine", "learners", "outputs", "solve", "store"},
 }
 DOOR = set(TABLE)
 """The front door (``dataloupe/__init__.py``) hands on names of any room; the command line uses the door."""

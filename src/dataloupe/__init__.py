@@ -74,11 +74,13 @@ from dataloupe.lab import Lab as Lab
 from dataloupe.learners import SGD as SGD
 from dataloupe.learners import Checkpoints as Checkpoints
 from dataloupe.learners import SklearnLearner as SklearnLearner
+from dataloupe.methods import BM25 as BM25
 from dataloupe.methods import TRAK as TRAK
 from dataloupe.methods import Datamodel as Datamodel
 from dataloupe.methods import FeatureSimilarity as FeatureSimilarity
 from dataloupe.methods import GradientSimilarity as GradientSimilarity
 from dataloupe.methods import Influence as Influence
 from dataloupe.methods import RandomScores as RandomScores
+from dataloupe.methods import SequenceLength as SequenceLength
 from dataloupe.methods import calibrate as calibrate
 from dataloupe.report import report as report

@@ -11,7 +11,7 @@ from dataloupe import outputs
 from dataloupe._errors import CapabilityError
 from dataloupe._identity import Stream
 from dataloupe.core import Examples, MemoryLab, Question, Subsets, TorchModel
-from dataloupe.engine import embeddings, features
+from dataloupe.engine import Compute, Featuriser, Pass, embeddings, features
 from dataloupe.learners import SGD
 from dataloupe.solve import DenseSketch, Exact, FactoredSketch, HashSketch
 
@@ -109,3 +109,36 @@ def test_embeddings_are_what_the_last_layer_sees():
     assert found.train.shape == (14, 48) and found.targets.shape == (5, 48)
     logits = found.targets @ model.params["out.weight"].numpy().T + model.params["out.bias"].numpy()
     np.testing.assert_allclose(logits, model.predict(question.targets.inputs).detach(), rtol=1e-4, atol=1e-5)
+
+
+class Silent:
+    """A sketch that fails silently: all zeros."""
+
+    width = 512
+
+    def bind(self, _):
+        return self
+
+    def add(self, out, name, found):
+        pass
+
+
+def test_a_sketch_that_keeps_no_inner_products_is_refused_unless_forced():
+    question = asked(outputs.margin)
+    ready = Pass(question, MemoryLab().models(question, Subsets(n=14, count=1))[0], "train")
+    assert 0 < Featuriser(ready, HashSketch(128)).facts["sketch_error"] < 2 * (2 / 128) ** 0.5
+    assert Featuriser(ready, Exact()).facts["sketch_error"] < 1e-5
+    with pytest.raises(CapabilityError, match=r"dl-248.*away from the exact ones"):
+        Featuriser(ready, Silent())
+    forced = Pass(question, ready.given, "train", Compute(force=True))
+    assert Featuriser(forced, Silent()).facts["sketch_error"] > 0.3
+
+
+def test_the_error_of_a_sketch_is_that_of_its_products():
+    question, sketch = asked(outputs.margin), HashSketch(32)
+    ready = Pass(question, MemoryLab().models(question, Subsets(n=14, count=1))[0], "train")
+    exact, found = (Featuriser(ready, one).rows(slice(0, 14))[0].astype(float) for one in (Exact(), sketch))
+    size = np.linalg.norm(exact, axis=1)
+    error = ((found @ found.T - exact @ exact.T) / (size[:, None] * size))[np.triu_indices(14)]
+    told = Featuriser(ready, sketch).facts["sketch_error"]
+    assert told == pytest.approx(float(np.sqrt((error**2).mean())), rel=0.05)

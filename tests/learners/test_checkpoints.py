@@ -1,5 +1,6 @@
 """Models from the user's own loop: read whole, checked against the module, refused by name."""
 
+import copy
 import io
 
 import numpy as np
@@ -244,6 +245,39 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "x.ckpt").write_bytes(buffer.getvalue())
     with pytest.raises(BadInput, match=r"dl-866.*kind .ckpt"):
         Checkpoints(Net, [tmp_path / "x.ckpt"])
+
+
+def test_a_training_checkpoints_state_dict_is_named_where_it_lies(tmp_path):
+    torch.save({"epoch": 3, "state_dict": net(0).state_dict(), "optimizer": {"lr": 0.1}}, tmp_path / "all.pt")
+    with pytest.raises(BadInput, match=r'dl-866.*do: hand its state dict over.*\["state_dict"\]'):
+        Checkpoints(Net, [tmp_path / "all.pt"])
+
+
+def test_state_dicts_taken_in_training_without_a_copy_are_refused():
+    """All of them are the last one."""
+    module, states, copies = net(0), [], []
+    for _ in range(3):
+        with torch.no_grad():
+            module.body.weight += 1.0
+        states.append(module.state_dict())
+        copies.append(copy.deepcopy(module.state_dict()))
+    with pytest.raises(BadInput, match=r"dl-865.*checkpoint 1, which is checkpoint 0: the same tensors"):
+        Checkpoints(Net, states)
+    assert len(Checkpoints(Net, copies).models()) == 3
+
+
+def test_checkpoints_may_share_some_tensors():
+    """A frozen body under several heads."""
+    body, heads = net(0).state_dict(), [net(seed).state_dict() for seed in (1, 2)]
+    states = [{**body, **{name: head[name] for name in ("head.weight", "head.bias")}} for head in heads]
+    assert len(Checkpoints(Net, states).models()) == 2
+
+
+def test_a_module_without_numbers_of_its_own_will_do():
+    """As on the meta device: structure is all that is asked of it."""
+    state = nn.Linear(6, 3).state_dict()
+    (model,) = Checkpoints(nn.Linear(6, 3, device="meta"), state).models()
+    assert torch.equal(model.predict(INPUTS), INPUTS @ state["weight"].T + state["bias"])
 
 
 @pytest.mark.parametrize(("module", "sources"), [(lambda: 3, [{}]), (Net, [])])

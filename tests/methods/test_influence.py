@@ -198,7 +198,7 @@ def test_a_group_that_leaves_no_curvature_is_refused():
     """Rows between the coordinates: each takes more there than the diagonal holds."""
     asked = question()
     found = Influence(models=1, damping=1e-6, curved=False).attribute(asked, MemoryLab())
-    with pytest.raises(BadInput, match=r"dl-735.*larger damping"):
+    with pytest.raises(BadInput, match=r"dl-738.*larger damping"):
         found.effect([list(range(N))], kind="group")
 
 

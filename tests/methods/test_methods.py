@@ -207,7 +207,7 @@ def test_a_threshold_is_chosen_or_refused():
     limit = chosen * np.sqrt((plain.scores**2).mean(1))[:, None]
     expected = np.sign(plain.scores) * np.maximum(np.abs(plain.scores) - limit, 0)
     np.testing.assert_allclose(found.scores, expected, atol=1e-6)
-    with pytest.raises(BadInput, match=r"dl-713.*2 models"):
+    with pytest.raises(BadInput, match=r"dl-715.*2 models"):
         TRAK(models=2, threshold=True).attribute(asked, MemoryLab())
     with pytest.raises(BadInput, match=r"dl-711.*several sketches of every layer"):
         TRAK(blocks="layer", sketches=2)

@@ -95,7 +95,8 @@ def sketched(sketch, shape, found, b=3):
 
 
 @pytest.mark.parametrize(
-    "sketch", [HashSketch(32), DenseSketch(32), FactoredSketch(32, side=2), FactoredSketch(32)]
+    "sketch",
+    [HashSketch(32), DenseSketch(32), FactoredSketch(32, side=2, whole=0), FactoredSketch(32)],
 )
 @pytest.mark.parametrize("t", [1, 4, 200])
 @pytest.mark.parametrize("g", [1, 2, 3])
@@ -106,20 +107,23 @@ def test_factors_are_sketched_as_their_product(sketch, g, t):
 
 
 @pytest.mark.parametrize(
-    "sketch", [FactoredSketch(32, side=2), FactoredSketch(32, side=4), FactoredSketch(32)]
+    "sketch", [FactoredSketch(32, side=s, whole=0) for s in (2, 4)] + [FactoredSketch(32)]
 )
 @pytest.mark.parametrize("t", [1, 40])
 def test_columns_in_the_order_of_memory_are_those_of_the_parameter(sketch, t):
     plain = outer(t=t, r=12)
     turned = plain._replace(right=plain.right.unflatten(3, (3, 3)).mT.flatten(3), kernel=3)
     torch.testing.assert_close(turned.product(), plain.product(), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(
-        sketched(sketch, (12, 9), turned), sketched(sketch, (12, 9), plain), rtol=1e-4, atol=1e-4
-    )
+    for shape in ((12, 9), (12, 3, 3)):
+        ours = sketched(sketch, shape, turned)
+        torch.testing.assert_close(ours, sketched(sketch, shape, plain), rtol=1e-4, atol=1e-4)
+        direct = Direct(plain.product().reshape(-1, *shape))
+        torch.testing.assert_close(ours, sketched(sketch, shape, direct), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    "sketch", [HashSketch(32), DenseSketch(32), FactoredSketch(32, side=2), FactoredSketch(32)]
+    "sketch",
+    [HashSketch(32), DenseSketch(32), FactoredSketch(32, side=2, whole=0), FactoredSketch(32)],
 )
 def test_picked_rows_are_sketched_as_their_table(sketch):
     draws = torch.Generator().manual_seed(0)
@@ -128,22 +132,46 @@ def test_picked_rows_are_sketched_as_their_table(sketch):
     torch.testing.assert_close(sketched(sketch, (20, 6), found), whole, rtol=1e-4, atol=1e-4)
 
 
-def test_a_factored_sketch_keeps_inner_products_on_average():
+@pytest.mark.parametrize("whole", [0, 10_000])
+def test_a_factored_sketch_keeps_inner_products_on_average(whole):
     x = outer(b=2, t=3, r=40, c=50)
     gradients = x.product().flatten(1)
     truth, size = float(gradients[0] @ gradients[1]), float(gradients[0].norm() * gradients[1].norm())
-    rows = (sketched(FactoredSketch(256, seed, side=16), (40, 50), x, b=2) for seed in range(400))
+    rows = (sketched(FactoredSketch(256, seed, 16, whole), (40, 50), x, b=2) for seed in range(400))
     found = [float(s[0] @ s[1]) for s in rows]
     assert abs(np.mean(found) - truth) < 4 * np.std(found) / 400**0.5
-    assert np.std(found) < 0.5 * size
+    assert np.std(found) < (0.5 if whole == 0 else 1.5 * 256**-0.5) * size
 
 
 def test_a_fold_puts_every_number_in_one_bucket_with_one_sign():
-    eye = Direct(torch.eye(54).reshape(54, 6, 9))
-    matrix = sketched(FactoredSketch(8), (6, 9), eye, b=54)
+    eye = Direct(torch.eye(3000).reshape(3000, 60, 50))
+    matrix = sketched(FactoredSketch(8), (60, 50), eye, b=3000)
     assert ((matrix != 0).sum(1) == 1).all() and set(matrix.unique().tolist()) == {-1.0, 0.0, 1.0}
     counts = (matrix != 0).sum(0)
-    assert counts.min() >= 6 and counts.max() <= 8
+    assert counts.min() > 330 and counts.max() < 420
+
+
+@pytest.mark.parametrize("found", [outer(b=3, t=1, r=40, c=50), outer(b=3, t=4, r=40, c=50)])
+@pytest.mark.parametrize("whole", [0, 10_000])
+def test_halves_of_a_fold_add_to_the_sketch_of_half_the_dimensions(found, whole):
+    wide, half = (sketched(FactoredSketch(d, 5, 16, whole), (40, 50), found) for d in (64, 32))
+    torch.testing.assert_close(wide[:, :32] + wide[:, 32:], half, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("t", [1, 4])
+def test_a_fold_does_not_depend_on_the_batch_or_on_other_sketches(monkeypatch, t):
+    found = outer(b=5, t=t, r=40, c=50)
+    both = [FactoredSketch(32, seed).bind({"w": torch.Size([40, 50])}) for seed in (0, 1)]
+    outs = [torch.zeros(5, 32) for _ in both]
+    for bound, out in zip(both, outs, strict=True):
+        bound.add(out, "w", found)
+    assert not torch.allclose(*outs, atol=0.1)
+    monkeypatch.setattr("dataloupe.solve._factored._AT_ONCE", 1)
+    for bound, whole in zip(both, outs, strict=True):
+        alone = torch.zeros(5, 32)
+        for i in range(5):
+            bound.add(alone[i : i + 1], "w", found.part(slice(i, i + 1)))
+        torch.testing.assert_close(alone, whole, rtol=1e-5, atol=1e-5)
 
 
 def test_a_model_smaller_than_its_sketch_is_kept_whole():

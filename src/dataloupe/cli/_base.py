@@ -80,10 +80,12 @@ class Asking(Verb):
     """the folder that remembers everything; it resumes by itself"""
     workers: MaybeNumber = None
     """how many processes train at once (default: one per core)"""
+    force: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
+    """go on where a guard on gradients would stop; the certificate tells"""
 
     def open(self) -> tuple[Question, Lab]:
         """The question and the lab."""
-        return load_question(self.question), Lab(self.lab, workers=self.workers)
+        return load_question(self.question), Lab(self.lab, workers=self.workers, force=self.force)
 
 
 def load_question(where: str) -> Question:

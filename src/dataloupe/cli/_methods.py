@@ -21,6 +21,7 @@ from dataloupe.methods import (
 Method = Literal["trak", "influence", "datamodel", "gradient-similarity", "feature-similarity", "random"]
 Estimator = Literal["ridge", "lasso", "means"]
 Kind = Literal["dot", "cosine"]
+Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 Prior = Literal["trak", "influence", "gradient-similarity", "feature-similarity", "random"]
 
 
@@ -35,10 +36,23 @@ class Settings:
     dim: MaybeNumber = None
     """trak, gradient-similarity: numbers kept of each gradient"""
     ridge: MaybeShare = None
-    """trak: the relative ridge"""
+    """trak: the relative ridge (default: chosen on its own models, held out in turn)"""
+    sketches: MaybeNumber = None
+    """trak: independent sketches of every model, averaged"""
+    by_layer: Flag = False
+    """trak: whiten every layer apart"""
+    leverage: Flag = False
+    """trak: with the leverage of the full Newton step"""
+    threshold: Flag = False
+    """trak: cut small scores, at a height chosen on held-out models"""
     damping: MaybeShare = None
+<<<<<<< HEAD
     """influence: the relative damping of each block (default: chosen on held-out models)"""
     uncurved: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
+=======
+    """influence: the relative damping of each block"""
+    uncurved: Flag = False
+>>>>>>> core
     """trak, influence: do not weigh training rows by the curvature of their loss"""
     subsets: MaybeNumber = None
     """datamodel: on how many subsets to train (default: 1000)"""
@@ -87,22 +101,23 @@ def _datamodel(question: Question, given: dict[str, Any]) -> AbstractAttributor:
     return Datamodel(Subsets(n=question.n, **recipe), **given)
 
 
-def _curved(given: dict[str, Any]) -> dict[str, Any]:
-    """``--uncurved`` in the words of the methods."""
-    rest = {name: value for name, value in given.items() if name != "uncurved"}
-    return rest | ({"curved": False} if "uncurved" in given else {})
+def _worded(given: dict[str, Any]) -> dict[str, Any]:
+    """Flags in the words of the methods."""
+    words = {"uncurved": ("curved", False), "by_layer": ("blocks", "layer")}
+    return dict(words.get(name, (name, value)) for name, value in given.items())
 
 
-PASSED_ON = frozenset({"models", "dim", "ridge", "damping", "uncurved", "kind"})
+_TRAK = frozenset({"models", "dim", "ridge", "uncurved", "sketches", "by_layer", "leverage", "threshold"})
+PASSED_ON = _TRAK | {"damping", "kind"}
 """The settings that a datamodel hands to its prior, besides the seed and the share of the data, which both have."""
 Maker = Callable[[Question, dict[str, Any]], AbstractAttributor]
 METHODS: dict[str, tuple[Maker, frozenset[str]]] = {
     "trak": (
-        lambda _, given: TRAK(**_curved(given)),
-        frozenset({"models", "dim", "ridge", "uncurved", "fraction", "seed"}),
+        lambda _, given: TRAK(**_worded(given)),
+        _TRAK | {"fraction", "seed"},
     ),
     "influence": (
-        lambda _, given: Influence(**_curved(given)),
+        lambda _, given: Influence(**_worded(given)),
         frozenset({"models", "damping", "uncurved", "fraction", "seed"}),
     ),
     "datamodel": (_datamodel, frozenset({"subsets", "fraction", "estimator", "prior", "seed"})),

@@ -55,6 +55,7 @@ from dataloupe.core._memory import torch_model as torch_model
 from dataloupe.core._model import Model as Model
 from dataloupe.core._model import TorchModel as TorchModel
 from dataloupe.core._model import call_module as call_module
+from dataloupe.core._model import logits_of as logits_of
 from dataloupe.core._outcomes import DIVERGED as DIVERGED
 from dataloupe.core._outcomes import OK as OK
 from dataloupe.core._outcomes import Outcomes as Outcomes
@@ -67,3 +68,5 @@ from dataloupe.core._question import flat_values as flat_values
 from dataloupe.core._question import model_key as model_key
 from dataloupe.core._question import one_value as one_value
 from dataloupe.core._subsets import Subsets as Subsets
+from dataloupe.core._tokens import IGNORED as IGNORED
+from dataloupe.core._tokens import next_tokens as next_tokens

@@ -175,7 +175,7 @@ class Examples:
 
 def gather(part: Tensor, ids: Int[Tensor, "..."], *, every: bool) -> Tensor:
     """``part[ids]``, zeros where an id is -1 (``every`` says that none is); no other row is ever read."""
-    flat = ids.reshape(-1)
+    flat = ids.reshape(-1).to(part.device)
     if every:
         rows = part.index_select(0, flat)
     else:

@@ -12,7 +12,7 @@ from dataloupe._typing import Inputs
 
 @runtime_checkable
 class Model(Protocol):
-    """Something that predicts: inputs ``[b, ...]`` in, numbers ``[b, c]`` out."""
+    """Something that predicts: inputs ``[b, ...]`` in, numbers ``[b, c]`` out; a language model gives ``[b, t, v]``."""
 
     def predict(self, inputs: Inputs) -> Tensor:
         """The model's raw outputs (logits, probabilities' logs, regression values), ``[b, c]``."""
@@ -51,10 +51,20 @@ class TorchModel:
 
 
 def call_module(module: nn.Module, tensors: dict[str, Tensor], inputs: Inputs) -> Any:
-    """``module(inputs)`` with its parameters and buffers replaced: a dict becomes keywords, a tuple positions."""
+    """``module(inputs)`` with its parameters and buffers replaced: a dict becomes keywords, a tuple positions.
+
+    Of an object or dict with ``logits`` (as Hugging Face's models give) these.
+    """
     if isinstance(inputs, dict):
-        return functional_call(module, tensors, (), inputs)
-    return functional_call(module, tensors, inputs if isinstance(inputs, tuple) else (inputs,))
+        return logits_of(functional_call(module, tensors, (), inputs))
+    return logits_of(functional_call(module, tensors, inputs if isinstance(inputs, tuple) else (inputs,)))
+
+
+def logits_of(found: Any) -> Any:
+    """A model's ``logits`` where it gives an object or dict that has some, else what it gives."""
+    if isinstance(found, dict):
+        return found.get("logits", found)
+    return getattr(found, "logits", found)
 
 
 def described(module: nn.Module) -> dict[str, Any]:

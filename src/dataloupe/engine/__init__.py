@@ -4,6 +4,9 @@ from dataloupe.engine._choose import Choice as Choice
 from dataloupe.engine._choose import choose as choose
 from dataloupe.engine._choose import rates as rates
 from dataloupe.engine._choose import threads as threads
+from dataloupe.engine._compute import HOST as HOST
+from dataloupe.engine._compute import Compute as Compute
+from dataloupe.engine._compute import Precision as Precision
 from dataloupe.engine._gradients import Featuriser as Featuriser
 from dataloupe.engine._gradients import Pass as Pass
 from dataloupe.engine._gradients import both_sides as both_sides

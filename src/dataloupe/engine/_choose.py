@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
+from dataloupe._errors import TrainingError
 from dataloupe.core import Question, SteppedLearner, Subsets
 from dataloupe.engine._train import Backend, train_stack
 
@@ -58,7 +59,12 @@ def rates(question: Question, subsets: Subsets, count: int, only: str | None = N
     found: dict[str, float] = {}
     for name, group in [("loop", 1), *((f"stacked {g}", g) for g in GROUPS if g <= max(count, GROUPS[0]))]:
         if only is None or only == name:
-            found[name] = _short_training(question, learner, masks, group)
+            try:
+                found[name] = _short_training(question, learner, masks, group)
+            except TrainingError:
+                if group == 1:
+                    raise
+                break  # a module that cannot be stacked: the loop trains it
         if group > GROUPS[0] and only is None and found[name] < 0.7 * max(found.values()):
             break
     return found

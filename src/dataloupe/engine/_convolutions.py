@@ -1,9 +1,11 @@
 """Rules for convolutions, and the order of memory in which they are fastest."""
 
-# ruff: noqa: A002  (rules are called as the functions are)
+# ruff: noqa: A002, ARG001  (rules are called as the functions are)
 
+import dataclasses
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -26,54 +28,146 @@ def convolution(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Gradients | None:
-    """In one dimension or two, every place of the value is a linear map of a patch of the input, group by group."""
+    """Every place of the value is a linear map of a patch of the input, group by group."""
     w, b = call.find(weight), call.find(bias)
-    spatial, kernel = weight.ndim - 2, tuple(weight.shape[2:])
-    unbatched = input.ndim != spatial + 2
-    if call.where.axis != 0 or unbatched or call.find(input) or (w and (w.rows or w.transposed)):
+    if not _fits(call, input, weight, w):
         return None
+    axes, kernel = weight.ndim - 1, tuple(weight.shape[2:])
     kept, settings = call.keep(input) if w else None, (stride, padding, dilation)
 
     def gradients(gradient: Tensor) -> Found:
-        left = call.gradient(gradient, spatial + 1).movedim(2, -1).flatten(1, -2)  # [b, t, out]
+        passed = call.gradient(gradient, axes)
         if w and kept:
-            x = call.input(kept, spatial + 1)
-            last = groups == 1 and spatial == 2 and kept.tensor.stride(1) == 1
-            found = _patches_last if last else patches
-            right = found(x.flatten(0, 1), kernel, settings).unflatten(0, x.shape[:2]).flatten(1, 2)
-            sides = [side.unflatten(2, (groups, -1)).movedim(2, 1) for side in (left, right)]
-            yield w, Outer(sides[0], sides[1], math.prod(kernel) if last else 1)
+            x = call.input(kept, axes)
+            yield w, unfolded(_places(passed, groups), x, kernel, settings)
         if b:
-            yield b, Direct(left.sum(1))
+            yield b, Direct(passed.flatten(3).sum((1, 3)))
 
     return gradients
 
 
-def patches(x: Tensor, kernel: tuple[int, ...], settings: tuple[Any, ...]) -> Tensor:
-    """The patches that a convolution sees, ``[b, places, channels x kernel]``."""
-    x, stride, padding, dilation = _padded(x, kernel, settings)
-    if len(kernel) == 1:
-        x, kernel = x[:, :, None], (1, *kernel)
-        stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
-    return F.unfold(x, kernel, dilation, padding, stride).mT
+def transposed_convolution(  # budget: 9 parameters, as torch's own
+    call: Call,
+    input: Tensor,
+    weight: Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Gradients | None:
+    """Every place of the input is spread over a patch of the value, group by group."""
+    w, b = call.find(weight), call.find(bias)
+    if not _fits(call, input, weight, w):
+        return None
+    axes, kernel = weight.ndim - 1, tuple(weight.shape[2:])
+    kept, settings = call.keep(input) if w else None, (stride, padding, dilation)
+
+    def gradients(gradient: Tensor) -> Found:
+        passed = call.gradient(gradient, axes)
+        if w and kept:
+            yield w, unfolded(_places(call.input(kept, axes), groups), passed, kernel, settings)
+        if b:
+            yield b, Direct(passed.flatten(3).sum((1, 3)))
+
+    return gradients
 
 
-def _patches_last(x: Tensor, kernel: tuple[int, ...], settings: tuple[Any, ...]) -> Tensor:
-    """The same ``[b, places, kernel x channels]`` of pictures whose channels are last in memory: whole rows are copied."""
-    x, stride, padding, dilation = _padded(x, kernel, settings)
+def _fits(call: Call, input: Tensor, weight: Tensor, part: Part | None) -> bool:
+    """Whether the batch comes first, and the weight is a whole parameter."""
+    whole = part is None or not (part.rows or part.transposed)
+    return call.where.axis == 0 and input.ndim == weight.ndim and not call.find(input) and whole
+
+
+def _places(values: Tensor, groups: int) -> Tensor:
+    """``[b, t, channels, *places]`` as ``[b, groups, t places, channels]``."""
+    return values.movedim(2, -1).flatten(1, -2).unflatten(2, (groups, -1)).movedim(2, 1)
+
+
+class Unfolded(Outer):
+    """Factors of which the right one is made when it is asked for: patches take many times the memory of a picture."""
+
+    @property
+    def right(self) -> Tensor:
+        """All patches."""
+        return super().right()  # type: ignore[operator]
+
+    def part(self, rows: slice) -> Outer:
+        """Some of the examples: their patches alone are made."""
+        return Outer(self.left[rows], super().right.part(rows), self.kernel)  # type: ignore[attr-defined]
+
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """Rows and columns of the parameter."""
+        _, groups, _, rows = self.left.shape
+        return groups * rows, super().right.columns  # type: ignore[attr-defined]
+
+
+@dataclasses.dataclass(eq=False)
+class _Patches:
+    """Patches to be made; kept once all were."""
+
+    x: Tensor
+    kernel: tuple[int, ...]
+    settings: tuple[Any, ...]
+    groups: int
+
+    @property
+    def columns(self) -> int:
+        """How many numbers a patch has."""
+        return self.x.shape[2] // self.groups * math.prod(self.kernel)
+
+    def part(self, rows: slice) -> Tensor:
+        """Those of some examples."""
+        return patches(self.x[rows], self.kernel, self.settings, self.groups)
+
+    @functools.cached_property
+    def all(self) -> Tensor:
+        """Those of all."""
+        return self.part(slice(None))
+
+    def __call__(self) -> Tensor:
+        """Those of all."""
+        return self.all
+
+
+def unfolded(left: Tensor, x: Tensor, kernel: tuple[int, ...], settings: tuple[Any, ...]) -> Unfolded:
+    """The factors of a convolution, from the gradient (or the input) and what its patches are of."""
+    return Unfolded(left, _Patches(x, kernel, settings, left.shape[1]), math.prod(kernel))  # type: ignore[arg-type]
+
+
+def patches(x: Tensor, kernel: tuple[int, ...], settings: tuple[Any, ...], groups: int = 1) -> Tensor:
+    """The patches that a convolution of ``x [b, t, channels, *places]`` sees: ``[b, groups, t places, kernel x channels]``.
+
+    Written in whichever order copies the longer runs of numbers that are neighbours in memory.
+    """
+    b, axes = len(x), len(kernel)
+    x, stride, padding, dilation = _padded(x.flatten(0, 1), kernel, settings)
     x = F.pad(x, [side for size in reversed(padding) for side in (size, size)])
-    x = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-    b, h, w, channels = x.shape
     places = [
         (size - d * (k - 1) - 1) // s + 1
-        for size, k, s, d in zip((h, w), kernel, stride, dilation, strict=True)
+        for size, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)
     ]
+    channels = x.shape[1] // groups
+    last = channels * (kernel[-1] if groups == dilation[-1] == 1 else 1)
+    if places[-1] * (stride[-1] == 1) > last:
+        x = x.contiguous()
+    else:
+        x = x.movedim(1, -1).contiguous().movedim(-1, 1)
     step = x.stride()
-    view = x.as_strided(
-        (b, *places, *kernel, channels),
-        (step[0], step[1] * stride[0], step[2] * stride[1], step[1] * dilation[0], step[2] * dilation[1], 1),
-    )
-    return view.reshape(b, places[0] * places[1], -1)
+    sizes = (len(x), groups, channels, *kernel, *places)
+    steps = (step[0], channels * step[1], step[1])
+    steps += tuple(n * d for n, d in zip(step[2:], dilation, strict=True))
+    steps += tuple(n * s for n, s in zip(step[2:], stride, strict=True))
+    view = x.as_strided(sizes, steps).unflatten(0, (b, -1))
+    whole, group, channel = 0, 2, 3
+    kernels, spots = list(range(4, 4 + axes)), list(range(4 + axes, 4 + 2 * axes))
+    if x.is_contiguous():
+        columns = view.permute(whole, group, *kernels, channel, 1, *spots)
+        return columns.flatten(2, 2 + axes).flatten(3).mT
+    rows = view.permute(whole, group, 1, *spots, *kernels, channel)
+    return rows.flatten(2, 2 + axes).flatten(3)
 
 
 def _padded(x: Tensor, kernel: tuple[int, ...], settings: tuple[Any, ...]) -> tuple[Tensor, Any, Any, Any]:
@@ -109,4 +203,15 @@ def viewed(tensor: Tensor, *shape: Any, **dtype: Any) -> Tensor:
     """A view, or a copy where the order of memory that we chose allows none."""
     if dtype or tensor.is_contiguous() or isinstance(shape[0], torch.dtype):
         return tensor.view(*shape, **dtype)
-    return tensor.reshape(*shape)
+    return ordered(Tensor.reshape)(tensor, *shape)
+
+
+def ordered(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function that changes the shape, whose gradient comes back in the order of memory of what it was given."""
+
+    def call(input: Tensor, *settings: Any, **more: Any) -> Tensor:
+        if input.ndim == 4 and input.requires_grad and not input.is_contiguous():
+            input.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
+        return function(input, *settings, **more)
+
+    return call

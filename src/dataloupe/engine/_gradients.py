@@ -28,29 +28,42 @@ from dataloupe.core import (
     averaged_slope,
     counted,
     last_layer_inputs,
-    map_inputs,
     merged,
     several_components,
     torch_model,
 )
 from dataloupe.engine._alone import Alone
+from dataloupe.engine._compute import (
+    HOST,
+    Compute,
+    in_fp16,
+    one_row,
+    plain_gradient,
+    widened,
+    widened_factors,
+)
 from dataloupe.engine._rules import RULES
 from dataloupe.engine._survey import Survey, survey
 from dataloupe.engine._tape import Tape
 
-_BLOCK_NUMBERS = 1 << 22
+_BLOCK_NUMBERS, _LARGEST = 1 << 24, 1 << 21
+"""A batch's values have no more numbers than this in all, and in the largest, which is to stay near the cache."""
 WRONG = 0.01
 """The relative distance from which two gradients are not the same (in half precision: 16 units of rounding)."""
+BROKEN = 4.0
+"""So many times the error of a dense random sketch is no sketch any more."""
+SAMPLED = 16
+"""So many rows are looked at."""
 
 
-def features(question: Question, model: Model, sketch: Sketch) -> Features:
+def features(question: Question, model: Model, sketch: Sketch, compute: Compute = HOST) -> Features:
     """Sketched gradients of the train output on every example and of the output on every target row, in memory.
 
     Of a diverged model they are not finite; methods leave it out and count it. Raises as :class:`Pass` does.
     """
     sides: tuple[Side, ...] = ("train", "targets")
     (train, slope, made), (targets, _, asked) = (
-        Featuriser(Pass(question, model, side), sketch).rows(slice(0, None)) for side in sides
+        Featuriser(Pass(question, model, side, compute), sketch).rows(slice(0, None)) for side in sides
     )
     return Features(Chunked.of(train), slope, targets, both_sides(made, asked))
 
@@ -66,9 +79,10 @@ def gradients(
     side: Side,
     use: Use,
     scale: Callable[[Tensor], Tensor] = torch.ones_like,
+    compute: Compute = HOST,
 ) -> Swept:
     """Every row's gradient, times ``scale(slopes)``, to ``use``, batch by batch; raises as :class:`Pass` does."""
-    ready = Pass(question, model, side)
+    ready = Pass(question, model, side, compute)
     return Swept(ready.sweep(slice(0, len(ready.pairs)), use, scale), ready.facts)
 
 
@@ -77,7 +91,8 @@ def pairs_of(question: Question, side: Side) -> Int[Tensor, "rows 2"]:
     if side == "targets":
         return torch.from_numpy(question.index)
     data, output = question.train, question.on_train
-    pairs = torch.cat([output.valid(data.take(ids)) for ids in torch.arange(len(data)).split(1024)]).nonzero()
+    valid = [output.valid(data.take(ids)).cpu() for ids in torch.arange(len(data)).split(1024)]
+    pairs = torch.cat(valid).nonzero()
     if len(pairs) != question.n or not bool((pairs[:, 0] == torch.arange(question.n)).all()):
         raise several_components(question, len(pairs))
     return pairs
@@ -89,56 +104,125 @@ class Pass:
     ``facts`` tell which share of the parameters was seen how, and how far the gradient of one example in a batch
     of three is from autograd's of that example alone. Raises ``CapabilityError`` dl-208 if the train output
     has several components, dl-241 / dl-242 if an example feels the others of its batch, dl-243 if the two
-    gradients differ, ``BadInput`` dl-240 if a layer's input is changed in place.
+    gradients differ, dl-232 / dl-246 / dl-247 where the precision or device does not fit (:class:`Compute`),
+    ``BadInput`` dl-240 if a layer's input is changed in place.
     """
 
-    def __init__(self, question: Question, model: Model, side: Side) -> None:
+    def __init__(self, question: Question, model: Model, side: Side, compute: Compute = HOST) -> None:
         train = side == "train"
-        self.live = torch_model(model)
+        self.compute, self.given = compute, torch_model(model)
+        self.live = compute.model(self.given)
         self.data = question.train if train else question.targets
         self.output = question.on_train if train else question.output
         self.pairs = pairs_of(question, side)
-        self.seen = surveyed(self.output, self.live, self.data)
-        first = self.data.take(self.pairs[:3, 0]), self.pairs[:3, 1]
-        self.facts: Facts = {
-            "coverage": coverage(self.live, self.seen),
-            "gradient_error": verified(self.output, self.live, *first, self.seen),
-        }
+        rows, which = self.data.take(self.pairs[:3, 0]), self.pairs[:3, 1].to(compute.on)
+        with compute.watching():
+            with compute.running(full=True):
+                full = compute.full(self.given)
+                self.seen = surveyed(self.output, full, self.data, compute)
+                error = verified(self.output, full, compute.rows(rows, full=True), which, self.seen)
+                check_own(error, full, force=compute.force)
+            reduced = compute.checked(
+                self.output, self.given, rows, which, lambda: self._taped(compute.rows(rows), which)
+            )
+        self.facts: Facts = {"coverage": coverage(self.live, self.seen), "gradient_error": error} | reduced
+
+    def _taped(self, rows: Rows, component: Int[Tensor, " b"]) -> dict[str, Tensor]:
+        with self.compute.running():
+            return taped(self.output, self.live, rows, component, self.seen)
 
     def sweep(
         self, rows: slice, use: Use, scale: Callable[[Tensor], Tensor] = torch.ones_like
     ) -> Float[np.ndarray, " rows"]:
         """The gradients of some rows, to ``use`` with their places in the whole; gives their slopes."""
         slopes, start = [], rows.start
-        for block in self.pairs[rows].split(
-            int(np.clip(_BLOCK_NUMBERS // max(1, self.seen.numbers), 1, 512))
-        ):
+        for block in self.pairs[rows].split(self.at_once):
             place = slice(start, start + len(block))
-            gathered = _Gathered(self.seen.uses, use, place)
-            batch = self.data.take(block[:, 0])
-            slopes.append(one_batch(self.output, self.live, batch, block[:, 1], self.seen, gathered, scale))
+            slopes.append(self.batch(block, use, place, scale))
             start = place.stop
         return torch.cat(slopes).numpy()
 
+    @property
+    def at_once(self) -> int:
+        """How many rows a batch has."""
+        fitting = min(_BLOCK_NUMBERS // max(1, self.seen.numbers), _LARGEST // max(1, self.seen.largest))
+        return int(np.clip(fitting, 1, 512))
+
+    def batch(
+        self, pairs: Int[Tensor, "b 2"], use: Use, place: slice, scale: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, " b"]:
+        """The gradients of some (example, component), to ``use``; gives their slopes."""
+        gathered = _Gathered(self.seen.uses, self._checked(use) if in_fp16(self.live) else use, place)
+        rows, which = self.compute.rows(self.data.take(pairs[:, 0])), pairs[:, 1].to(self.compute.on)
+        with self.compute.running():
+            return one_batch(self.output, self.live, rows, which, self.seen, gathered, scale).cpu()
+
+    def _checked(self, use: Use) -> Use:
+        """``use``, after a look for numbers that overflowed in fp16 (dl-247)."""
+
+        def checked(name: str, uses: list[Contribution], place: slice) -> None:
+            for part in (part for one in uses for part in one if isinstance(part, Tensor)):
+                lost = (~part.isfinite()).flatten(1).any(1)
+                if bool(lost.any()):
+                    example, component = self.pairs[place.start + int(lost.nonzero()[0])].tolist()
+                    self.compute.check_overflow(self.output, self.given, self.data.take([example]), component)
+            use(name, uses, place)
+
+        return checked
+
 
 class Featuriser:
-    """Sketched gradients of a pass."""
+    """Sketched gradients of a pass. Its facts tell the sketch's error on a few rows (dl-248 where it is broken)."""
 
     def __init__(self, ready: Pass, sketch: Sketch) -> None:
         self.ready = ready
         self.projection = sketch.bind({name: p.shape for name, p in ready.live.params.items()})
+        error = self._error()
+        if error > BROKEN * (2 / self.projection.width) ** 0.5 and not ready.compute.force:
+            raise CapabilityError(
+                "dl-248",
+                asked=f"inner products of gradients from a sketch of {self.projection.width} dimensions",
+                found=f"products {error:.2g} away from the exact ones, where {(2 / self.projection.width) ** 0.5:.2g} is usual",
+                do="take a sketch of more dimensions or of wider sides, or force it: Lab(..., force=True)",
+            )
+        self.facts: Facts = {**ready.facts, "sketch_error": float(f"{error:.2g}")}
+
+    def _error(self) -> float:
+        """Root mean square of (<Sx, Sy> - <x, y>) / |x| |y| over pairs of some rows, their own among them.
+
+        0 where gradients are not finite: that is told elsewhere.
+        """
+        rows = min(SAMPLED, self.ready.at_once, len(self.ready.pairs))
+        spread = torch.linspace(0, len(self.ready.pairs) - 1, rows).long()
+        out = torch.zeros(rows, self.projection.width, device=self.ready.compute.on)
+        exact = torch.zeros(rows, rows, dtype=torch.float64)
+
+        def use(name: str, uses: list[Contribution], _: slice) -> None:
+            product = torch.stack([one.product().flatten(1).float() for one in uses]).sum(0)
+            exact.add_((product @ product.T).double().cpu())
+            for one in uses:
+                self.projection.add(out, name, one)
+
+        self.ready.batch(self.ready.pairs[spread], use, slice(0, rows), torch.ones_like)
+        size = exact.diagonal().sqrt()
+        pairs = torch.triu_indices(rows, rows)
+        sketched = out.double().cpu()
+        left = (sketched @ sketched.T - exact) / (size[:, None] * size)
+        error = left[pairs[0], pairs[1]].square()
+        known = error[error.isfinite()]
+        return float(known.mean().sqrt()) if len(known) else 0.0
 
     def rows(self, rows: slice) -> tuple[Float[np.ndarray, "b d"], Float[np.ndarray, " b"], Facts]:
         """The sketched gradients of some rows, their slopes, and how they were made."""
         first, last, _ = rows.indices(len(self.ready.pairs))
-        out = torch.zeros(last - first, self.projection.width)
+        out = torch.zeros(last - first, self.projection.width, device=self.ready.compute.on)
 
         def use(name: str, uses: list[Contribution], place: slice) -> None:
             for one in uses:
                 self.projection.add(out[place.start - first : place.stop - first], name, one)
 
-        slopes, found = self.ready.sweep(slice(first, last), use), out.numpy()
-        return found, slopes, self.ready.facts | counted(found, slopes)
+        slopes, found = self.ready.sweep(slice(first, last), use), out.cpu().numpy()
+        return found, slopes, self.facts | counted(found, slopes)
 
 
 def embeddings(question: Question, model: Model) -> Embeddings:
@@ -147,11 +231,12 @@ def embeddings(question: Question, model: Model) -> Embeddings:
     return Embeddings(last_layer_inputs(live, question.train), last_layer_inputs(live, question.targets))
 
 
-def surveyed(output: Output, model: TorchModel, data: Examples) -> Survey:
+def surveyed(output: Output, model: TorchModel, data: Examples, compute: Compute = HOST) -> Survey:
     """How the model uses its parameters for this output, told by the first three examples."""
 
     def forward(live: TorchModel, b: int) -> Tensor:
-        return averaged(output, live, data.take(np.arange(b) % len(data)))
+        rows = data.take(np.arange(b) % len(data))
+        return averaged(output, live, compute.rows(rows, full=True))
 
     return survey(model, forward)
 
@@ -174,35 +259,42 @@ def coverage(model: TorchModel, seen: Survey) -> dict[str, float]:
 def verified(
     output: Output, model: TorchModel, rows: Rows, component: Int[Tensor, " b"], seen: Survey
 ) -> float:
-    """How far the last example's gradient among these is from autograd's of it alone (dl-243 above 1 %)."""
-    found: dict[str, Tensor] = {}
-
-    def use(name: str, uses: list[Contribution], _: slice) -> None:
-        found[name] = torch.stack([one.product()[-1].flatten() for one in uses]).sum(0)
-
-    gathered = _Gathered(seen.uses, use, slice(0, len(component)))
-    one_batch(output, model, rows, component, seen, gathered, torch.ones_like)
-    last = Rows(
-        map_inputs(lambda part: part[-1:], rows.inputs), None if rows.labels is None else rows.labels[-1:]
-    )
-    with torch.enable_grad():
-        params = {name: tensor.detach().clone().requires_grad_() for name, tensor in model.params.items()}
-        value = averaged(output, model.with_params(params), last).reshape(-1)[component[-1]]
-        truth = torch.autograd.grad(value, list(params.values()), allow_unused=True)
+    """How far the last example's gradient among these is from autograd's of it alone."""
+    found = taped(output, model, rows, component, seen)
+    truth = plain_gradient(output, model, one_row(rows, len(component) - 1), int(component[-1]))
     apart = size = 0.0
-    for (name, tensor), gradient in zip(params.items(), truth, strict=True):
-        exact = torch.zeros_like(tensor).flatten() if gradient is None else gradient.flatten()
-        apart += float((found.get(name, torch.zeros_like(exact)) - exact).square().sum())
+    for name, gradient in truth.items():
+        exact = widened(gradient.flatten())
+        apart += float((found[name][-1] - exact if name in found else exact).square().sum())
         size += float(exact.square().sum())
     error = (apart / size) ** 0.5 if size > 0.0 else float(apart > 0.0)
-    if error > max(WRONG, 16 * torch.finfo(value.dtype).eps):
+    return float(f"{error:.2g}")
+
+
+def check_own(error: float, model: TorchModel, *, force: bool) -> None:
+    """Refuse gradients that are more than 1 % away from the example's own (dl-243)."""
+    rounding = max(torch.finfo(part.dtype).eps for part in model.params.values())
+    if error > max(WRONG, 16 * rounding) and not force:
         raise CapabilityError(
             "dl-243",
             asked="every example's own gradient from one pass of a batch",
             found=f"a gradient {error:.1%} away from that of the example alone",
-            do="look for a forward pass that mixes examples; tell us of the module, this should have been noticed",
+            do="look for a forward pass that mixes examples, or force it: Lab(..., force=True)",
         )
-    return float(f"{error:.2g}")
+
+
+def taped(
+    output: Output, model: TorchModel, rows: Rows, component: Int[Tensor, " b"], seen: Survey
+) -> dict[str, Float[Tensor, "b p"]]:
+    """The gradients of a few rows, made as those of many are."""
+    found: dict[str, Tensor] = {}
+
+    def use(name: str, uses: list[Contribution], _: slice) -> None:
+        found[name] = torch.stack([one.product().flatten(1) for one in uses]).sum(0)
+
+    gathered = _Gathered(seen.uses, use, slice(0, len(component)))
+    one_batch(output, model, rows, component, seen, gathered, torch.ones_like)
+    return found
 
 
 def one_batch(
@@ -241,7 +333,7 @@ class _Gathered:
 
     def take(self, name: str, found: Contribution) -> None:
         """One use."""
-        self._waiting.setdefault(name, []).append(found)
+        self._waiting.setdefault(name, []).append(widened_factors(found))
         if len(self._waiting[name]) == self._uses.get(name):
             self._use(name, self._waiting.pop(name), self._place)
 

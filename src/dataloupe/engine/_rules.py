@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dataloupe._errors import CapabilityError
 from dataloupe.core import Contribution, Direct, Outer, Picked
-from dataloupe.engine._convolutions import channels_last, convolution, viewed
+from dataloupe.engine._convolutions import channels_last, convolution, ordered, transposed_convolution, viewed
 from dataloupe.engine._tape import Call, Gradients, Part, Rules
 
 Found = Iterator[tuple[Part, Contribution]]
@@ -277,10 +277,15 @@ _T, _MT = (vars(torch._C.TensorBase)[name].__get__ for name in ("T", "mT"))
 
 RULES = Rules(
     prepared={F.conv2d: channels_last},
-    replaced={Tensor.view: viewed, Tensor.view_as: lambda tensor, other: viewed(tensor, other.shape)},
+    replaced={
+        Tensor.view: viewed,
+        Tensor.view_as: lambda tensor, other: viewed(tensor, other.shape),
+        **{shape: ordered(shape) for shape in (Tensor.flatten, torch.flatten, Tensor.reshape, torch.reshape)},
+    },
     tapped={
         F.linear: linear,
-        **dict.fromkeys((F.conv1d, F.conv2d), convolution),
+        **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d), convolution),
+        **dict.fromkeys((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), transposed_convolution),
         F.embedding: embedding,
         F.layer_norm: layer_norm,
         F.rms_norm: rms_norm,

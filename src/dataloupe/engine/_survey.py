@@ -24,7 +24,7 @@ class Survey:
     ``ruled`` are those all of whose uses have a rule, and ``places`` where each of these calls has its batch;
     ``alone`` the modules that use the others, which ``why`` names with the function that has no rule.
     Parameters in neither are not used: their gradient is 0. ``uses`` counts the ruled calls of each, ``numbers``
-    the numbers of all values of these calls for one example.
+    the numbers of all values of these calls for one example, ``largest`` those of the largest.
     """
 
     ruled: frozenset[str]
@@ -33,6 +33,7 @@ class Survey:
     why: Mapping[str, str]
     uses: Mapping[str, int]
     numbers: int
+    largest: int
 
 
 def survey(model: TorchModel, forward: Forward) -> Survey:
@@ -56,9 +57,9 @@ def survey(model: TorchModel, forward: Forward) -> Survey:
             places = found[: constants[known] + 1]  # from here on the next pass sees one per example
         else:
             uses = Counter(name for names in two.names for name in names)
-            numbers = sum(value.numel() for value in three.values) // 3
+            sizes = [value.numel() // 3 for value in three.values]
             alone = units_of(model, forward, frozenset(why))
-            return Survey(frozenset(uses), found, alone, why, uses, numbers)
+            return Survey(frozenset(uses), found, alone, why, uses, sum(sizes), max(sizes, default=0))
 
 
 def _watch(

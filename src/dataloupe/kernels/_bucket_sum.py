@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dataloupe.kernels._on_gpu import on_gpu
+
 
 def bucket_add(
     out: Float[Tensor, "b d"],
@@ -20,10 +22,12 @@ def bucket_add(
     """``out[r, buckets[i]] += signs[i] * rows[r, i]`` in fp32, every row in the order of i.
 
     On the CPU a compiled loop whose row of sums stays in the cache (four times faster than ``index_add_``,
-    with the same bits), rows shared between torch's threads; elsewhere :func:`bucket_add_reference`.
+    with the same bits), rows shared between torch's threads; on a GPU the triton kernel of the same name, if
+    triton is there; elsewhere :func:`bucket_add_reference`.
     """
     if rows.device.type != "cpu":
-        bucket_add_reference(out, rows, buckets, signs)
+        fast = on_gpu(rows)
+        (fast.bucket_add if fast else bucket_add_reference)(out, rows, buckets, signs)
         return
     given, into = rows.float().contiguous().numpy(), out.numpy()
     bucket, sign = buckets.numpy(), signs.numpy()
@@ -44,8 +48,8 @@ def bucket_add_reference(
     signs: Float[Tensor, " p"],
 ) -> None:
     """The same by a stable sort and one sum per segment: plain torch, in a fixed order on any device."""
-    order = torch.argsort(buckets, stable=True)
-    lengths = torch.bincount(buckets, minlength=out.shape[1])
+    met, order = torch.sort(buckets, stable=True)
+    lengths = torch.searchsorted(met, torch.arange(out.shape[1] + 1, device=met.device)).diff()
     signed = (rows.float() * signs)[:, order].T.contiguous()
     out += torch.segment_reduce(signed, "sum", lengths=lengths, axis=0).T
 

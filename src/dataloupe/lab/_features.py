@@ -12,7 +12,7 @@ from dataloupe._errors import StoreError
 from dataloupe._identity import NUMERICS, array_digest, canonical, identity
 from dataloupe._typing import Array, Facts
 from dataloupe.core import Chunked, Features, Model, Question, Side, Sketch, Store, map_inputs, merged
-from dataloupe.engine import Featuriser, Pass, both_sides, environment, pairs_of, threads
+from dataloupe.engine import HOST, Compute, Featuriser, Pass, both_sides, environment, pairs_of, threads
 
 CHUNK = 1024
 """So many rows are one unit of work: killed at any instant, a pass loses no more."""
@@ -31,6 +31,7 @@ class Keeper:
     model_key: Any
     model: Callable[[], Model]
     sketch: Sketch
+    compute: Compute = HOST
 
     def features(self) -> Features:
         """Both sides."""
@@ -48,6 +49,7 @@ class Keeper:
             "model": self.model_key,
             "output": canonical(output),
             "sketch": canonical(self.sketch),
+            "compute": canonical(self.compute),
             "numerics": NUMERICS,
         }
         folder = f"features-{identity(made_by)}"
@@ -70,7 +72,10 @@ class Keeper:
     def _make(self, folder: str, made_by: Facts, side: Side, missing: dict[str, int]) -> None:
         """Make units, a pass over their rows each; the slopes come last and say that the unit is done."""
         known = self.store.read_facts(folder, "made_by")
-        here: Facts = {"environment": environment(), "threads": torch.get_num_threads()}
+        here: Facts = {
+            "environment": environment() | self.compute.facts(),
+            "threads": torch.get_num_threads(),
+        }
         on: Facts = here if known is None else known["on"]
         if on["environment"] != here["environment"]:
             raise StoreError(
@@ -82,7 +87,7 @@ class Keeper:
         if known is None:
             self.store.write_facts(folder, "made_by", {"on": on, "made_by": made_by})
         with threads(on["threads"]):
-            ready = Featuriser(Pass(self.question, self.model(), side), self.sketch)
+            ready = Featuriser(Pass(self.question, self.model(), side, self.compute), self.sketch)
             for name, i in missing.items():
                 found, slope, facts = ready.rows(slice(i * CHUNK, (i + 1) * CHUNK))
                 self.store.write(folder, name, {"features": found}, {})

@@ -34,7 +34,10 @@ from dataloupe.core import (
     must_train,
 )
 from dataloupe.engine import (
+    HOST,
     Backend,
+    Compute,
+    Precision,
     Unit,
     Work,
     choose,
@@ -63,6 +66,8 @@ class Lab:
     the same files, bit for bit. It uses ``workers`` processes (default: one per core) where the work outlasts
     their start and the question can be sent to them; ``"processes"`` insists, ``"loop"`` and ``"stacked"`` stay
     in this one. ``runner`` carries the units elsewhere; ``keep_models`` keeps every model that outcomes are measured on.
+    ``device`` and ``precision`` are those of gradients (:class:`Compute`, dl-231); training stays on the CPU. ``force``
+    goes on where a guard on gradients would stop, and lets the certificate tell.
 
     Raises ``StoreError`` dl-225 if the folder was made by another torch, device or processor kind.
 
@@ -75,7 +80,7 @@ class Lab:
     (3, 1, 2)
     """
 
-    def __init__(
+    def __init__(  # budget: 9 parameters: where, how, by whom and how carefully, each with a default
         self,
         where: str | Path,
         *,
@@ -84,6 +89,9 @@ class Lab:
         runner: Runner | None = None,
         keep_models: bool = False,
         progress: bool = True,
+        device: str | Compute = "cpu",
+        precision: Precision = "model",
+        force: bool = False,
     ) -> None:
         if not isinstance(backend, Backend) and backend not in ("auto", "loop", "stacked", "processes"):
             raise BadInput(
@@ -99,6 +107,7 @@ class Lab:
         self._runner = runner
         self._keep = keep_models
         self._progress = progress
+        self._compute = dataclasses.replace(Compute.of(device, precision), force=force)
         self._recent: tuple[str, Sequence[Model]] = ("", [])
 
     # --- what methods ask for ---
@@ -152,7 +161,8 @@ class Lab:
     def features(self, question: Question, subsets: Subsets, k: int, sketch: Sketch) -> Features:
         """Sketched gradients at model k of the subsets, kept chunk by chunk."""
         made = functools.partial(self._model, question, subsets, k)
-        return Keeper(self.store, question, model_key(question, subsets, k), made, sketch).features()
+        key = model_key(question, subsets, k)
+        return Keeper(self.store, question, key, made, sketch, self._compute).features()
 
     def gradients(
         self,
@@ -164,7 +174,7 @@ class Lab:
         scale: Callable[[Tensor], Tensor] = torch.ones_like,
     ) -> Swept:
         """Every row's gradient at model k of the subsets, as factors, to ``use``."""
-        return gradients(question, self._model(question, subsets, k), side, use, scale)
+        return gradients(question, self._model(question, subsets, k), side, use, scale, self._compute)
 
     def embeddings(self, question: Question, subsets: Subsets, k: int) -> Embeddings:
         """Inputs of the last layer at model k of the subsets."""
@@ -174,25 +184,26 @@ class Lab:
 
     def put(self, kind: str, made_by: Any, arrays: dict[str, Array], facts: Facts) -> None:
         """Remember arrays under what made them (the same again changes nothing)."""
-        folder = f"{kind}-{identity(made_by)}"
+        folder = self._folder(kind, made_by)
         if self.store.read_facts(folder, "about") is None:
             self.store.write(folder, "result", arrays, {})
             self.store.write_facts(folder, "about", {"facts": facts, "made_by": canonical(made_by)})
 
     def get(self, kind: str, made_by: Any) -> tuple[dict[str, Array], Facts] | None:
         """What was remembered under it, or None."""
-        folder = f"{kind}-{identity(made_by)}"
+        folder = self._folder(kind, made_by)
         about = self.store.read_facts(folder, "about")
         return None if about is None else (self._result(folder), about["facts"])
 
     def entries(self, kind: str) -> list[tuple[Facts, Callable[[], dict[str, Array]]]]:
         """All that is remembered of a kind: its facts, and a function that reads its arrays."""
-        found: list[tuple[Facts, Callable[[], dict[str, Array]]]] = []
-        for folder in self.store.folders():
-            about = self.store.read_facts(folder, "about") if folder.startswith(f"{kind}-") else None
-            if about is not None:
-                found.append((about["facts"], functools.partial(self._result, folder)))
-        return found
+        folders = [folder for folder in self.store.folders() if folder.startswith(f"{kind}-")]
+        every = ((folder, self.store.read_facts(folder, "about")) for folder in folders)
+        return [(about["facts"], functools.partial(self._result, name)) for name, about in every if about]
+
+    def _folder(self, kind: str, made_by: Any) -> str:
+        """Where it is remembered: apart for every device and precision, as answers may rest on gradients."""
+        return f"{kind}-{identity(made_by if self._compute == HOST else [made_by, self._compute])}"
 
     def _result(self, folder: str) -> dict[str, Array]:
         unit = self.store.read(folder, "result")

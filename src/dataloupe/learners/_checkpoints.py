@@ -25,7 +25,8 @@ class Checkpoints:
     ``sources``: one or more state dicts, ``.safetensors`` files, or ``.pt`` / ``.pth`` / ``.bin`` files that hold a state
     dict and nothing else (read with ``weights_only=True``: no code of theirs runs). ``kept``: booleans
     ``[k, n]``, the training rows that each of the k models saw, where you know them. Everything is read and
-    checked here, against the module: names, shapes, dtypes, NaN. There is no ``train``.
+    checked here, against the module: names, shapes, dtypes, NaN. Tensors of another device come to the CPU. There is
+    no ``train``.
 
     Raises ``BadInput`` dl-860 (a file), dl-861 (names), dl-862 (shapes, dtypes), dl-863 (NaN), dl-864
     (``kept``), dl-865 (module or sources), dl-866 (what is in it).
@@ -61,6 +62,7 @@ class Checkpoints:
                 found=f"{kept.dtype} of shape {kept.shape}",
                 do="give a boolean matrix [k, n], true where model k saw row n",
             )
+        _check_apart(sources)
         module = _module(self.module)
         models = [_load(module, _state(source, i), _title(source, i)) for i, source in enumerate(sources)]
         object.__setattr__(self, "_models", models)
@@ -129,9 +131,36 @@ def _state(source: Source, i: int) -> dict[str, Tensor]:
             "dl-866",
             asked=f"{title}: a state dict, names to tensors",
             found=_contents(found),
-            do='hand its state dict over: torch.load(path, weights_only=True)["model"]',
+            do=f'hand its state dict over: torch.load(path, weights_only=True)["{_inside(found)}"]',
         )
-    return {name: part.detach() for name, part in found.items()}
+    return {name: part.detach().cpu() for name, part in found.items()}
+
+
+def _check_apart(sources: Sequence[Source]) -> None:
+    """Refuse state dicts that share their memory: taken in training without a copy, all are the last one (dl-865)."""
+    places: dict[frozenset[int], int] = {}
+    for i, source in enumerate(sources):
+        tensors = (
+            [part for part in source.values() if isinstance(part, Tensor)]
+            if isinstance(source, Mapping)
+            else []
+        )
+        place = frozenset(part.data_ptr() for part in tensors if part.numel())
+        if place and places.setdefault(place, i) != i:
+            raise BadInput(
+                "dl-865",
+                asked=f"{len(sources)} checkpoints",
+                found=f"checkpoint {i}, which is checkpoint {places[place]}: the same tensors in memory",
+                do="copy what training goes on with: copy.deepcopy(net.state_dict()), or save it to a file",
+            )
+
+
+def _inside(found: Any) -> str:
+    """Under which name of a training checkpoint the state dict lies, if one can be told."""
+    for name, part in found.items() if isinstance(found, Mapping) else ():
+        if isinstance(part, Mapping) and part and all(isinstance(one, Tensor) for one in part.values()):
+            return str(name)
+    return "model"
 
 
 def _contents(found: Any) -> str:
@@ -186,7 +215,7 @@ def _load(module: nn.Module, state: dict[str, Tensor], title: str) -> TorchModel
             )
     params = {name: chosen[name][0].clone() for name, _ in module.named_parameters()}
     buffers = {
-        name: (chosen[name][0] if name in chosen else buffer).detach().clone()
+        name: (chosen[name][0] if name in chosen else buffer).detach().cpu().clone()
         for name, buffer in module.named_buffers()
     }
     return TorchModel(module, params, buffers)

@@ -14,9 +14,26 @@ from torch.optim.sgd import sgd
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._identity import Stream, canonical, mix64_torch, uniform_torch
 from dataloupe._typing import Inputs
-from dataloupe.core import Batch, Examples, Removal, Slot, State, TorchModel, call_module, train
+from dataloupe.core import (
+    Batch,
+    Examples,
+    Removal,
+    Rows,
+    Slot,
+    State,
+    TorchModel,
+    call_module,
+    next_tokens,
+    train,
+)
 from dataloupe.learners._augment import Augment
-from dataloupe.learners._stacked import channels_last, cross_entropies, squared_losses, stacked_forward
+from dataloupe.learners._stacked import (
+    channels_last,
+    cross_entropies,
+    sequence_losses,
+    squared_losses,
+    stacked_forward,
+)
 
 _AUGMENT = Stream.root(0)("augment").seed()
 _ORDER_BLOCK = 200_000
@@ -41,7 +58,8 @@ class SGD:
     momentum v)); ``"adamw"``: decoupled weight decay (Loshchilov and Hutter 2019). The learning rate rises
     linearly over the share ``warmup`` of the steps, then follows ``schedule``: constant, linear or cosine to
     0; triangular is linear with the peak at ``warmup``. The loss of a batch is sum_i w_i loss_i over the
-    number of kept rows (``removal="repack"``) or over the batch size (``"mask"``).
+    number of kept rows (``removal="repack"``) or over the batch size (``"mask"``). Of a model that gives ``[b, t, v]``, a
+    language model, a row's cross-entropy is the mean over the tokens that :func:`core.next_tokens` tells.
 
     Same in, same out: order, initial numbers and augmentation are keyed by (seed, epoch, example id). The
     factory may draw from torch's global generator; it is called under a forked, keyed one. Modules with
@@ -154,7 +172,7 @@ class SGD:
         params = {name: p.requires_grad_() for name, p in states.params.items()}
         module = self._structure.alone if len(states.seed) == 1 else self._structure.training
         predicted = stacked_forward(module, params, states.buffers, self._inputs(states.seed, batches))
-        losses = (batches.weights * self._losses(predicted, batches.data.labels)).sum(1) / batches.total
+        losses = (batches.weights * self._losses(predicted, batches.data, 1)).sum(1) / batches.total
         found = torch.autograd.grad(losses.sum(), list(params.values()))
         with torch.no_grad():
             moving = states._replace(params={name: p.detach() for name, p in params.items()})
@@ -169,7 +187,7 @@ class SGD:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         buffers = {name: b.clone() for name, b in buffers.items()}
         predicted = call_module(self._structure.training, {**params, **buffers}, self._inputs(seed, batch))
-        losses = self._losses(predicted, batch.data.labels)
+        losses = self._losses(predicted, batch.data, 0)
         return (batch.weights * losses).sum() / batch.total, buffers
 
     def _inputs(self, seed: Tensor, batch: Batch) -> Inputs:
@@ -190,7 +208,11 @@ class SGD:
 
         return (torch.vmap(one) if seed.ndim else one)(seed, batch.ids, batch.epoch, inputs)
 
-    def _losses(self, predicted: Tensor, labels: Tensor | None) -> Tensor:
+    def _losses(self, predicted: Tensor, rows: Rows, leading: int) -> Tensor:
+        """The loss of every row, behind so many leading axes."""
+        labels = rows.labels
+        if self.loss == "cross_entropy" and predicted.ndim == leading + 3:
+            return sequence_losses(predicted, next_tokens(rows), self.label_smoothing)
         if labels is None:
             raise BadInput(
                 "dl-214",

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from dataloupe._errors import TrainingError
 from dataloupe._typing import Inputs
-from dataloupe.core import call_module, map_inputs
+from dataloupe.core import IGNORED, call_module, map_inputs
 
 _POINTWISE = (nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Softplus, nn.Identity)
 _PICTURES = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm2d, nn.GroupNorm)
@@ -16,7 +17,7 @@ def stacked_forward(
     """The predictions of every model on its own inputs; buffers change in place.
 
     One model is called as it is; a plain chain of linear and pointwise layers becomes batched matrix products;
-    anything else goes through ``torch.vmap``.
+    anything else goes through ``torch.vmap`` (dl-217 where that cannot be).
     """
     tensors = {**params, **buffers}
     if len(next(iter(tensors.values()))) == 1:
@@ -30,7 +31,15 @@ def stacked_forward(
         and (inputs.ndim == 3 or isinstance(layers[0][1], nn.Flatten))
     ):
         return _run_chain(layers, params, inputs)
-    return torch.vmap(lambda own, rows: call_module(module, own, rows))(tensors, inputs)
+    try:
+        return torch.vmap(lambda own, rows: call_module(module, own, rows))(tensors, inputs)
+    except RuntimeError as error:
+        raise TrainingError(
+            "dl-217",
+            asked=f"many models of {type(module).__name__} in one program",
+            found=str(error).splitlines()[0],
+            do='make its forward fit for torch.vmap, or train with Lab(backend="loop")',
+        ) from error
 
 
 def chain(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
@@ -100,6 +109,13 @@ def cross_entropies(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     logs = torch.log_softmax(logits.mT.contiguous(), dim=-2)
     losses = -logs.gather(-2, labels[..., None, :]).squeeze(-2)
     return losses if not smoothing else (1 - smoothing) * losses - smoothing * logs.mean(-2)
+
+
+def sequence_losses(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Mean cross entropy of every sequence's tokens: logits ``[..., b, t, v]``, labels ``[..., b, t]`` to ``[..., b]``."""
+    told = labels != IGNORED
+    losses = cross_entropies(logits, labels.masked_fill(~told, 0), smoothing)
+    return (losses * told).sum(-1) / told.sum(-1).clamp(min=1)
 
 
 def squared_losses(predicted: Tensor, labels: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ class Curved:
 
             - phi' (H - G_S' W_S G_S + ridge)^-1 G_S' slope_S = - phi' (H + ridge)^-1 G_S' (I - W_S K_SS)^-1 slope_S
 
-        with K_SS = G_S (H + ridge)^-1 G_S'. Raises ``BadInput`` dl-735 if nothing of H would be left in some
+        with K_SS = G_S (H + ridge)^-1 G_S'. Raises ``BadInput`` dl-738 if nothing of H would be left in some
         direction: it holds the rows' own curvature only as nearly as its coordinates tell it.
         """
         w = self._weights[ids].astype(np.float64)
@@ -94,7 +94,7 @@ class Curved:
         least = float(np.linalg.eigvalsh(inside)[0])
         if least <= 0.0:
             raise BadInput(
-                "dl-735",
+                "dl-738",
                 asked=f"the effect of {len(ids)} rows as a group",
                 found=f"a group that takes {1.0 - least:.2f} of the curvature in some direction, damping included",
                 do='give Influence a larger damping, or use TRAK or kind="sum" for this group',

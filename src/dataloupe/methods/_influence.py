@@ -52,7 +52,7 @@ class Influence(AbstractAttributor):
     tells the effect of groups as groups. Memory: pieces of 2^27 numbers.
 
     A model whose gradients are not finite is left out and counted. Raises ``BadInput`` dl-711 (settings), dl-701
-    (damping), dl-704 (no gradient at all), dl-735 (a group), ``TrainingError`` dl-712 (no model is finite).
+    (damping), dl-704 (no gradient at all), dl-738 (a group), ``TrainingError`` dl-712 (no model is finite).
     Source: George et al. 2018 (EK-FAC); Grosse et al. 2023, section 2.2, for influence functions.
 
     >>> Influence(models=5).fraction

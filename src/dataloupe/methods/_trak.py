@@ -37,8 +37,8 @@ from dataloupe.solve import (
     soft_threshold,
 )
 
-RULE = 1.0
-"""The relative ridge where too few models can tell one."""
+ORDINARY = 2048
+"""Where too few models can tell a ridge, it is the mean eigenvalue that a sketch of so many dimensions would have."""
 
 
 class Solved(NamedTuple):
@@ -64,7 +64,7 @@ class TRAK(AbstractAttributor):
 
     ``ridge=None`` chooses it: the models are held out in turn, and the others predict their outputs
     (:func:`dataloupe.solve.held_out_ridge`); no truth is touched. With fewer than three models, or where nobody knows
-    what they saw, it is 1, the mean eigenvalue. ``curved`` weighs each row of the Gram matrix by the curvature w of
+    what they saw, it is 1, the mean eigenvalue (above 2,048 dimensions that of as many: trace / 2,048). ``curved`` weighs each row of the Gram matrix by the curvature w of
     the training loss in the output, which the paper derives and then leaves out: p (1 - p) for margins, 1 for
     regression, and 1 where an output knows of none.
 
@@ -76,7 +76,7 @@ class TRAK(AbstractAttributor):
     gradient again, a killed run goes on where it was, and the attribution tells the effect of groups as groups
     (``effect(..., kind="group")``, each model's removal with its curvature taken out, then averaged).
 
-    A model whose gradients are not finite is left out and counted. Raises ``BadInput`` dl-711 (settings), dl-713
+    A model whose gradients are not finite is left out and counted. Raises ``BadInput`` dl-711 (settings), dl-715
     (a threshold that nothing can choose), dl-701 (ridge), ``TrainingError`` dl-712 (no model is finite).
     Source: Park et al. 2023 (TRAK), algorithm 1, with a relative ridge; the curvature is R of its section 3.
 
@@ -158,13 +158,13 @@ class TRAK(AbstractAttributor):
         seen = witnesses(question, lab, self._ensemble().subsets(question), used) if wanted else None
         if self.threshold and seen is None:
             raise BadInput(
-                "dl-713",
+                "dl-715",
                 asked="a threshold that held-out models choose",
                 found=f"{len(models)} models, fewer than {LEAST} of which are known to have seen different rows",
                 do=f"give at least {LEAST} models trained on known, different subsets, or threshold=False",
             )
         choice = held_out_ridge(models, *seen) if seen and self.ridge is None else None
-        ridge = choice.best if choice else self.ridge or RULE
+        ridge = choice.best if choice else self.ridge or max(1.0, models[0].width / ORDINARY)
         threshold = held_out_threshold(models, *seen, ridge) if seen and self.threshold else None
         return Solved(models, facts, ridge, choice, threshold)
 
@@ -210,9 +210,10 @@ def _certificate(solved: Solved, asked: int) -> Facts:
         "residual": max(one.residual for one in solved.models),
         **{name: value for name, value in facts.items() if name not in ("width", "not_finite")},
         "zero_rows": max(one["zero_rows"] for one in solved.facts),
+        "dimensions": solved.models[0].features.width,
         "effective_dimension": [round(one.dimension(solved.ridge), 1) for one in solved.models],
         "ridge": solved.ridge,
-        "ridge_chosen": "on held-out models" if solved.choice else "as given, or 1 by rule",
+        "ridge_chosen": "on held-out models" if solved.choice else "as given, or by rule",
     }
     if solved.choice:
         found |= {"held_out_correlation": solved.choice.correlation, "held_out_slope": solved.choice.slope}

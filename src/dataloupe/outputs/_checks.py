@@ -1,24 +1,46 @@
 """What every output asks of a model and of the labels before it computes anything."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dataloupe._errors import BadInput
-from dataloupe.core import Model, Rows, input_leaves
+from dataloupe.core import IGNORED, Model, Rows, input_leaves, logits_of, next_tokens
 
 
 def predictions(model: Model, rows: Rows) -> Float[Tensor, "b c"]:
     """The model's raw predictions as a matrix, in single precision or better (dl-800)."""
-    found = model.predict(rows.inputs)
+    found = logits_of(model.predict(rows.inputs))
     if not isinstance(found, Tensor) or found.ndim != 2 or not found.is_floating_point():
         shape = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"{found!r}"
         raise BadInput(
             "dl-800",
             asked="predictions [b, c] in floating point, one row per example",
             found=shape,
-            do="let the model return a matrix: logits [b, classes], or regression values [b, 1]",
+            do="let the model return a matrix: logits [b, classes], or regression values [b, 1]; "
+            "for a language model use outputs.sequence_loss",
         )
+    return at_least_single(found)
+
+
+def token_logits(model: Model, rows: Rows, told: Bool[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
+    """The logits of a language model at every place, in single precision or better (dl-811)."""
+    found = logits_of(model.predict(rows.inputs))
+    if not isinstance(found, Tensor) or found.shape[:-1] != told.shape or not found.is_floating_point():
+        shape = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"{found!r}"
+        raise BadInput(
+            "dl-811",
+            asked=f"the logits of a language model, [b, t, v] for sequences of shape {tuple(told.shape)}",
+            found=shape,
+            do="let the model return the logits of every place, or an object or dict that has them as `logits`",
+        )
+    return at_least_single(found)
+
+
+def at_least_single(found: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Half precision read in single."""
     return found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
 
 
@@ -66,6 +88,46 @@ def check_classes(rows: Rows, asked: str, classes: int | None = None) -> None:
             found=f"labels from {lowest} to {highest}",
             do="number the classes from 0, and give the model a column for each",
         )
+
+
+def check_tokens(rows: Rows, asked: str) -> Bool[Tensor, "b t"]:
+    """Which places are asked for a token, after a look at concrete data (dl-804, dl-807 to dl-810)."""
+    tokens = next_tokens(rows)
+    told = tokens != IGNORED
+    if not bool(told.any(1).all()):
+        raise BadInput(
+            "dl-809",
+            asked=f"{asked}: at least one token to predict in every sequence",
+            found=f"row {int((~told.any(1)).nonzero()[0])} of a block with none",
+            do="leave empty sequences out; without labels a sequence has two tokens or more",
+        )
+    ids: Any = rows.inputs["input_ids"] if isinstance(rows.inputs, dict) else rows.inputs
+    if rows.labels is not None and told.sum() > len(told) and torch.equal(tokens[told], ids[told]):
+        raise BadInput(
+            "dl-810",
+            asked=f"{asked}: the next token of every place as its label",
+            found="labels that are the inputs themselves",
+            do="give no labels, leave them in the dict of inputs, or move them: "
+            "torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)",
+        )
+    if int(tokens[told].min()) < 0:
+        raise BadInput(
+            "dl-804",
+            asked=f"{asked}: tokens from 0",
+            found=f"the token {int(tokens[told].min())}",
+            do="number the tokens from 0; -100 alone says that a place predicts nothing",
+        )
+    return told
+
+
+def own(z: Float[Tensor, "b c"], y: Int[Tensor, " b"]) -> Bool[Tensor, "b c"]:
+    """True at every row's own class."""
+    return torch.arange(z.shape[1], device=z.device) == y[:, None]
+
+
+def others(z: Float[Tensor, "b c"], y: Int[Tensor, " b"]) -> Float[Tensor, "b c"]:
+    """The logits with every row's own class at minus infinity."""
+    return z.masked_fill(own(z, y), -torch.inf)
 
 
 def pick(values: Float[Tensor, "b c"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:

@@ -9,13 +9,13 @@ import dataclasses
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe.core import Model, Rows
-from dataloupe.outputs._checks import all_valid, check_classes, class_labels, logits, pick
+from dataloupe.outputs._checks import all_valid, check_classes, class_labels, logits, others, own, pick
 
 
 class _OfLabel:
@@ -53,7 +53,7 @@ class Margin(_OfLabel):
     def value(self, model: Model, rows: Rows, draw: Stream | None = None) -> Float[Tensor, " b"]:
         """Logit of the label minus the logsumexp of the others."""
         z, y = logits(model, rows), class_labels(rows, f"the {self.name}")
-        return pick(z, y) - _others(z, y).logsumexp(1)
+        return pick(z, y) - others(z, y).logsumexp(1)
 
     def slope(
         self,
@@ -92,7 +92,7 @@ class HardMargin(_OfLabel):
     def value(self, model: Model, rows: Rows, draw: Stream | None = None) -> Float[Tensor, " b"]:
         """Logit of the label minus the largest other logit."""
         z, y = logits(model, rows), class_labels(rows, f"the {self.name}")
-        return pick(z, y) - _others(z, y).amax(1)
+        return pick(z, y) - others(z, y).amax(1)
 
     def slope(
         self,
@@ -224,23 +224,13 @@ class Logits:
     ) -> Float[Tensor, "b c"]:
         """One-hot label minus the probabilities."""
         y = class_labels(rows, "the slope of the logits")
-        return _own(values, y).to(values.dtype) - values.softmax(1)
+        return own(values, y).to(values.dtype) - values.softmax(1)
 
     def valid(self, rows: Rows) -> Bool[Tensor, "b c"]:
         """Every class of every row."""
         if rows.labels is not None:
             check_classes(rows, "the logits", self.classes)
         return all_valid(rows, self.classes)
-
-
-def _own(z: Float[Tensor, "b c"], y: Int[Tensor, " b"]) -> Bool[Tensor, "b c"]:
-    """True at every row's own class."""
-    return torch.arange(z.shape[1], device=z.device) == y[:, None]
-
-
-def _others(z: Float[Tensor, "b c"], y: Int[Tensor, " b"]) -> Float[Tensor, "b c"]:
-    """The logits with every row's own class at minus infinity."""
-    return z.masked_fill(_own(z, y), -torch.inf)
 
 
 margin = Margin()

@@ -1,33 +1,40 @@
-"""A sketch of factors: sides first, then a fold of what they span."""
+"""A sketch of factors: sides first where a weight is large, then a fold of every row."""
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe.core import Contribution, Outer, Picked
+from dataloupe.kernels import fold_add
+
+_AT_ONCE = 1 << 20
+"""Numbers of products in memory at a time: they stay near the cache."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FactoredSketch:
-    """Both sides of every weight by a sign matrix, then all weights together folded to ``dim``.
+    """Every row of a weight folded into a ring of ``dim`` buckets; the sides of large weights by sign matrices first.
 
-        S g = fold(L g R'),    L [side, r],    R [side, c],    E <S x, S y> = <x, y>
+        (S g)_j = sum over i, c with (turn_i + c) mod dim = j of sign_i sign_c (L g R')_ic,    E <S x, S y> = <x, y>
+        L [side, r],    R [side, c]
 
-    The gradient of a weight [r, c] is a sum of outer products, so it is never made where its factors are
-    smaller: L and R meet the factors, and only ``side^2`` numbers are multiplied out. A side of no more than
-    twice that stays as it is, and so do vectors. The fold cuts all that into blocks of ``dim``, gives every number a
-    random sign and every block a random rotation, and adds the blocks: a sparse sketch (one bucket a number) whose
-    buckets lie in order, so that it costs an addition. Adding both halves of a sketch gives one of half the ``dim``.
+    The gradient of a weight [r, c] is a sum of outer products. Of one outer product the fold is ``r`` additions of
+    a line that stays in the cache; of many, that of their product; of a table, that of the rows that were picked.
+    A weight of more than ``whole`` numbers would cost more than that: its factors meet L and R, and only ``side^2``
+    numbers are multiplied out. A side of no more than twice ``side`` stays as it is, and so do vectors.
+    Turns and signs are pure functions of (seed, parameter, row or column); the columns of a convolution run over
+    the places of its kernel first. Adding both halves gives the sketch of half the ``dim``. A model of no more than
+    ``dim`` numbers is kept as it is.
 
-    Raises ``BadInput`` dl-703. Source: LoGra (Choe et al. 2024) for the sides, with a second stage.
+    Raises ``BadInput`` dl-703. Source: Charikar, Chen, Farach-Colton 2002 (the count sketch, of which this draws
+    buckets by the row); LoGra (Choe et al. 2024) for the sides.
 
     >>> FactoredSketch(dim=64).bind({"w": torch.Size([300, 200]), "b": torch.Size([300])}).width
     64
@@ -36,11 +43,12 @@ class FactoredSketch:
     dim: int
     seed: int = 0
     side: int = 128
+    whole: int = 1 << 18
 
     def __post_init__(self) -> None:
         """Check the sizes."""
-        if self.dim < 1 or self.side < 1:
-            asked = f"a sketch of {self.dim} dimensions and sides of {self.side}"
+        if self.dim < 1 or self.side < 1 or self.whole < 0:
+            asked = f"a sketch of {self.dim} dimensions, sides of {self.side}, whole weights of {self.whole}"
             raise BadInput("dl-703", asked=asked, found="a number below 1", do="give at least 1 of each")
 
     def bind(self, shapes: Mapping[str, torch.Size]) -> "Factored":
@@ -48,96 +56,153 @@ class FactoredSketch:
         return Factored(self, shapes)
 
 
-class _Weight(NamedTuple):
-    start: int
+@dataclasses.dataclass(frozen=True)
+class _Weight:
+    """What meets one parameter: sides, where every row is folded to, and the signs of rows and of columns."""
+
+    matrix: tuple[int, int]
+    kernel: int
     left: Float[Tensor, "k r"] | None
     right: Float[Tensor, "k c"] | None
-    matrix: tuple[int, int]
+    turns: Int[Tensor, " rows"]
+    rows: Float[Tensor, " rows"]
+    columns: Float[Tensor, " columns"]
+
+    def to(self, device: torch.device) -> "_Weight":
+        """The same on another device."""
+        left, right = (None if side is None else side.to(device) for side in (self.left, self.right))
+        turns, rows, columns = (part.to(device) for part in (self.turns, self.rows, self.columns))
+        return _Weight(self.matrix, self.kernel, left, right, turns, rows, columns)
 
 
 class Factored:
     """The sketch of one model's parameters."""
 
     def __init__(self, sketch: FactoredSketch, shapes: Mapping[str, torch.Size]) -> None:
-        self._weights: dict[str, _Weight] = {}
-        self._inner = 0
-        for number, (name, shape) in enumerate(shapes.items()):
-            r, c = (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
-            stream = Stream.root(sketch.seed)("side", number)
-            long = 2 * sketch.side
-            left = _signs(stream("left"), sketch.side, r) if r > long else None
-            right = _signs(stream("right"), sketch.side, c) if c > long and len(shape) > 1 else None
-            self._weights[name] = _Weight(self._inner, left, right, (r, c))
-            self._inner += (r if left is None else sketch.side) * (c if right is None else sketch.side)
-        self.width = min(sketch.dim, self._inner)
-        fold = Stream.root(sketch.seed)("fold")
-        bits = fold("signs").bits(np.arange(self._inner))
-        self._sign = torch.from_numpy((bits & np.uint64(1)).astype(np.float32) * 2 - 1)
-        blocks = -(-self._inner // self.width)
-        self._turn = [int(turn * self.width) for turn in fold("turns").uniform(np.arange(blocks))]
+        sizes = [_size(sketch, shape) for shape in shapes.values()]
+        inner = sum(rows * columns for rows, columns in sizes)
+        self.width = min(sketch.dim, inner)
+        self._weights: dict[tuple[str, torch.device], _Weight] = {}
+        start = 0
+        for number, ((name, shape), (rows, columns)) in enumerate(zip(shapes.items(), sizes, strict=True)):
+            stream = Stream.root(sketch.seed)("weight", number)
+            r, c = _matrix(shape)
+            if inner <= sketch.dim:
+                turns = start + columns * torch.arange(rows)
+                signs = (torch.ones(rows), torch.ones(columns))
+            else:
+                turns = torch.from_numpy(_turns(stream("turn"), rows, self.width))
+                signs = (_signs(stream("rows"), 1, rows)[0], _signs(stream("columns"), 1, columns)[0])
+            left = _signs(stream("left"), rows, r) if rows < r else None
+            right = _signs(stream("right"), columns, c) if columns < c else None
+            weight = _Weight((r, c), math.prod(shape[2:]), left, right, turns, *signs)
+            self._weights[name, torch.device("cpu")] = weight
+            start += rows * columns
 
     def add(self, out: Float[Tensor, "b d"], name: str, found: Contribution) -> None:
         """Add the sketch of a contribution to ``out``."""
-        weight = self._weights[name]
-        rows = _inner(weight, found).flatten(1)
-        if self.width == self._inner:
-            out[:, weight.start : weight.start + rows.shape[1]] += rows
+        weight = self._weight(name, out.device)
+        small = weight.left is None and weight.right is None
+        if small and isinstance(found, Picked):
+            scales, turns = weight.rows[found.ids], weight.turns[found.ids]
+            fold_add(out, found.right, scales, turns, weight.columns)
             return
-        rows = rows * self._sign[weight.start : weight.start + rows.shape[1]].to(rows.device)
-        at = weight.start
-        for run in self._runs(weight.start, rows.shape[1]):
-            to = (at + self._turn[at // self.width]) % self.width
-            out[:, to : to + run] += rows[:, at - weight.start : at - weight.start + run]
-            at += run
+        if small and isinstance(found, Outer) and found.left.shape[1:3] == (1, 1):
+            row = _in_order(weight, found.right[:, 0], found)
+            fold_add(out, row, found.left[:, 0, 0] * weight.rows, weight.turns[None], weight.columns)
+            return
+        for part in _parts(len(out), _numbers(weight, found)):
+            inner = _inner(weight, found.part(part))
+            fold_add(out[part], inner, weight.rows[None], weight.turns[None], weight.columns)
 
-    def _runs(self, start: int, size: int) -> Iterator[int]:
-        """How many numbers go to neighbouring buckets at once: cut where a block ends, and where it wraps around."""
-        at = start
-        while at < start + size:
-            block, place = divmod(at, self.width)
-            wrap = self.width - (place + self._turn[block]) % self.width
-            run = min(start + size - at, self.width - place, wrap)
-            yield run
-            at += run
+    def _weight(self, name: str, device: torch.device) -> _Weight:
+        if (name, device) not in self._weights:
+            self._weights[name, device] = self._weights[name, torch.device("cpu")].to(device)
+        return self._weights[name, device]
+
+
+def _matrix(shape: torch.Size) -> tuple[int, int]:
+    """Rows and columns of a parameter; a vector is one row."""
+    return (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
+
+
+def _size(sketch: FactoredSketch, shape: torch.Size) -> tuple[int, int]:
+    """Rows and columns that are folded."""
+    r, c = _matrix(shape)
+    if r == 1 or r * c <= sketch.whole:
+        return r, c
+    return tuple(size if size <= 2 * sketch.side else sketch.side for size in (r, c))  # type: ignore[return-value]
+
+
+def _numbers(weight: _Weight, found: Contribution) -> int:
+    """The most numbers that are made of one example at a time."""
+    places = found.left.shape[1] * found.left.shape[2] if isinstance(found, Outer) else 1
+    return max(math.prod(weight.matrix), places * weight.matrix[1])
+
+
+def _parts(examples: int, numbers: int) -> list[slice]:
+    """Examples of whom so many numbers each fit into memory at a time."""
+    step = max(2, _AT_ONCE // max(1, numbers))
+    return [slice(start, start + step) for start in range(0, examples, step)]
+
+
+def _in_order(weight: _Weight, columns: Tensor, found: Contribution) -> Tensor:
+    """Columns with the places of the weight's kernel first."""
+    given = found.kernel if isinstance(found, Outer) else 1
+    if given == weight.kernel:
+        return columns
+    if given > 1:
+        columns = columns.unflatten(-1, (given, -1)).mT.flatten(-2)
+    return columns if weight.kernel == 1 else columns.unflatten(-1, (-1, weight.kernel)).mT.flatten(-2)
 
 
 def _inner(weight: _Weight, found: Contribution) -> Float[Tensor, "b kr kc"]:
     """L g R' without g, unless g is the smaller thing to make."""
     left, right = weight.left, weight.right
     if isinstance(found, Picked) and left is not None:
-        places = left.T[found.ids]
-        return places.mT @ _meet(found.right, right)
-    if (
-        isinstance(found, Outer)
-        and (left is not None or right is not None)
-        and not _product_first(weight, found)
-    ):
-        b, g, t, r = found.left.shape
-        columns, kernel = found.right.float(), found.kernel
-        if right is not None:
-            columns, kernel = columns @ found.as_right(right).T, 1
-        if left is None:
-            return Outer(found.left.float(), columns, kernel).product()
-        rows = torch.einsum("bgtr,kgr->bgtk", found.left.float(), left.unflatten(1, (g, r)))
-        return Outer(rows.reshape(b, 1, g * t, -1), columns.reshape(b, 1, g * t, -1), kernel).product()
-    product = found.product().float().reshape(-1, *weight.matrix)
-    half = _meet(product, right)
+        return left.T[found.ids].mT @ _meet(found.right, right)
+    if isinstance(found, Outer):
+        if not _product_first(weight, found):
+            return _factors_first(weight, found)
+        product = (found.left.mT @ found.right).flatten(1, 2)
+    else:
+        product = found.product().reshape(-1, *weight.matrix)
+    half = _meet(_in_order(weight, product.float(), found), right)
     return half if left is None else left @ half
+
+
+def _factors_first(weight: _Weight, found: Outer) -> Float[Tensor, "b kr kc"]:
+    """(L left)' (R right), summed over groups."""
+    left, right = weight.left, weight.right
+    _, g, _, r = found.left.shape
+    columns = _meet(_in_order(weight, found.right.float(), found), right)
+    if left is None:
+        return (found.left.float().mT @ columns).flatten(1, 2)
+    rows = torch.einsum("bgtr,kgr->bgtk", found.left.float(), left.unflatten(1, (g, r)))
+    return rows.flatten(1, 2).mT @ columns.flatten(1, 2)
 
 
 def _product_first(weight: _Weight, found: Outer) -> bool:
     """Whether making the gradient costs less than meeting its factors: it does with many places."""
     _, g, t, r = found.left.shape
-    c = found.right.shape[3]
-    kr, kc = (size if side is None else len(side) for size, side in zip((r * g, c), weight[1:3], strict=True))
-    meet_right, meet_left = (0 if side is None else side.numel() for side in (weight.right, weight.left))
+    c = weight.matrix[1]
+    kr, kc = (
+        size if side is None else len(side)
+        for size, side in zip((r * g, c), (weight.left, weight.right), strict=True)
+    )
+    meet_left, meet_right = (0 if side is None else side.numel() for side in (weight.left, weight.right))
     factors = t * (g * meet_right + meet_left + (kr if weight.left is None else g * kr) * kc)
     product = g * t * r * c + (r * g * c * kc if weight.right is not None else 0)
-    return product + (kr * r * g * kc if weight.left is not None else 0) < factors
+    return product + (kr * r * g * kc if weight.left is not None else 0) <= factors
 
 
 def _meet(tensor: Float[Tensor, "*t c"], side: Float[Tensor, "k c"] | None) -> Float[Tensor, "*t k"]:
     return tensor.float() if side is None else tensor.float() @ side.T
+
+
+def _turns(stream: Stream, rows: int, width: int) -> Int[np.ndarray, " rows"]:
+    """Buckets of the first columns, the same bits for every width."""
+    return ((stream.bits(np.arange(rows)) >> np.uint64(1)) % np.uint64(width)).astype(np.int64)
 
 
 def _signs(stream: Stream, k: int, size: int) -> Float[Tensor, "k size"]:

@@ -10,6 +10,8 @@ from dataloupe.solve._linearised import Linearised
 
 RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 THRESHOLDS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
+ROOM = 1 << 26
+"""So many scores are looked at at once."""
 LEAST = 3
 """Fewer models than this cannot tell."""
 
@@ -55,7 +57,7 @@ def held_out_threshold(
     weights = [one.weights(ridge) for one in models]
     predicted = np.zeros((len(thresholds), *measured.shape))
     n, m = masks.shape[1], measured.shape[1]
-    step = max(1, (1 << 26) // (n * len(models)))
+    step = max(1, ROOM // (n * len(models)))
     for start in range(0, m, step):
         some = slice(start, min(start + step, m))
         values = [

@@ -37,6 +37,11 @@ class Linearised:
         """Of every block: one eigendecomposition each, whatever the ridge."""
         return tuple(Whitening.of(self._columns(block), self.curvature) for block in self.blocks)
 
+    @property
+    def width(self) -> int:
+        """The dimensions of one block, the widest."""
+        return max(one.dim for one in self.whitenings)
+
     def weights(self, ridge: float) -> Float[np.ndarray, "d m"]:
         """What features of training rows are multiplied with to give their scores."""
         return np.concatenate(

@@ -13,7 +13,7 @@ from torch import Tensor
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe.core import Contribution, Direct
-from dataloupe.kernels import bucket_add
+from dataloupe.kernels import bucket_add, on_gpu
 
 BLOCK = 1 << 20
 _BLOCK_NUMBERS = 1 << 24
@@ -129,7 +129,8 @@ class HashSketch:
 class DenseSketch:
     """A dense sign matrix, the reference: (S x)_j = d^-1/2 sum_i sign(i, j) x_i, E <S x, S y> = <x, y>.
 
-    sign(i, j) is a pure function of (seed, i, j), drawn block by block of parameters and never kept.
+    sign(i, j) is a pure function of (seed, i, j), drawn block by block of parameters and never kept; on a GPU that
+    has triton, inside the product.
 
     Raises ``BadInput`` dl-703. Source: Achlioptas 2003.
 
@@ -153,6 +154,10 @@ class DenseSketch:
         return Flat(shapes, self.dim, self._add)
 
     def _add(self, out: Float[Tensor, "b d"], rows: Float[Tensor, "b size"], first: int) -> None:
+        fast = on_gpu(rows)
+        if fast is not None:
+            fast.sign_add(out, rows, self._stream.key, first)
+            return
         step = max(1, BLOCK // self.dim)
         for start in range(0, rows.shape[1], step):
             part = rows[:, start : start + step].float()
@@ -163,8 +168,12 @@ class DenseSketch:
         """The sketched gradients, blocks of parameters added in order, in fp32."""
         return _projected(self, gradients)
 
+    @property
+    def _stream(self) -> Stream:
+        return Stream.root(self.seed)("dense sketch")
+
     def _signs(self, ids: np.ndarray) -> Float[Tensor, "block d"]:
-        words = Stream.root(self.seed)("dense sketch").bits(ids[:, None], np.arange(-(-self.dim // 64)))
+        words = self._stream.bits(ids[:, None], np.arange(-(-self.dim // 64)))
         bits = np.unpackbits(words.astype("<u8").view(np.uint8), axis=1, count=self.dim, bitorder="little")
         return torch.from_numpy(bits.astype(np.float32) * 2 - 1)
 

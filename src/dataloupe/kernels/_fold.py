@@ -1,0 +1,88 @@
+"""Sums of rows of numbers into buckets in a ring: the inner loop of a factored sketch."""
+
+import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import no_type_check
+
+import numba
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dataloupe.kernels._bucket_sum import bucket_add_reference
+
+
+def fold_add(
+    out: Float[Tensor, "b d"],
+    rows: Float[Tensor, "b rows c"],
+    scales: Float[Tensor, "some k"],
+    turns: Int[Tensor, "any k"],
+    signs: Float[Tensor, " c"],
+) -> None:
+    """``out[b, (turns[b, i] + j) % d] += scales[b, i] * signs[j] * rows[b, i, j]`` in fp32, i by i.
+
+    One row may serve all i (``rows`` 1: an outer product with ``scales``, which is never made), and one line of
+    ``scales`` or ``turns`` every b. On the CPU a compiled loop whose line of ``out`` stays in the cache, lines
+    shared between torch's threads; elsewhere :func:`fold_add_reference`.
+    """
+    if rows.device.type != "cpu":
+        fold_add_reference(out, rows, scales, turns, signs)
+        return
+    arrays = [tensor.contiguous().numpy() for tensor in (rows.float(), scales.float(), turns, signs)]
+    lines, work, into = len(out), rows.shape[0] * turns.shape[1] * rows.shape[2], out.numpy()
+    lanes = min(torch.get_num_threads(), lines) if work > 1 << 15 else 1
+    cuts = [lines * lane // lanes for lane in range(lanes + 1)]
+
+    def some(first: int, last: int) -> None:
+        _fold(*arrays, into, first, last)
+
+    others = [
+        _pool(os.getpid(), lanes - 1).submit(some, cuts[lane], cuts[lane + 1]) for lane in range(1, lanes)
+    ]
+    some(cuts[0], cuts[1])
+    for other in others:
+        other.result()
+
+
+def fold_add_reference(
+    out: Float[Tensor, "b d"],
+    rows: Float[Tensor, "b rows c"],
+    scales: Float[Tensor, "some k"],
+    turns: Int[Tensor, "any k"],
+    signs: Float[Tensor, " c"],
+) -> None:
+    """The same in plain torch, in a fixed order on any device."""
+    numbers = (scales[:, :, None] * (signs * rows.float())).expand(len(out), turns.shape[1], -1).flatten(1)
+    places = torch.arange(rows.shape[2], device=turns.device)
+    buckets = ((turns[:, :, None] + places) % out.shape[1]).flatten(1)
+    ones = torch.ones_like(numbers[0])
+    if len(buckets) == 1:
+        bucket_add_reference(out, numbers, buckets[0], ones)
+        return
+    for line, own, into in zip(out, numbers, buckets, strict=True):
+        bucket_add_reference(line[None], own[None], into, ones)
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:  # noqa: ARG001  (threads do not survive a fork)
+    """Threads that are kept, since starting them takes longer than most folds."""
+    return ThreadPoolExecutor(threads)
+
+
+@no_type_check
+@numba.njit(nogil=True)
+def _fold(rows, scales, turns, signs, out, first, last):
+    own = (scales.shape[0] > 1, turns.shape[0] > 1, rows.shape[1] > 1)
+    c, d = rows.shape[2], out.shape[1]
+    for b in range(first, last):
+        for i in range(turns.shape[1]):
+            row = rows[b, i if own[2] else 0]
+            scale = scales[b if own[0] else 0, i]
+            to, j = turns[b if own[1] else 0, i], 0
+            while j < c:
+                run = min(c - j, d - to)
+                into, numbers, sign = out[b, to : to + run], row[j : j + run], signs[j : j + run]
+                for u in range(run):
+                    into[u] += scale * (sign[u] * numbers[u])
+                j, to = j + run, 0
