@@ -46,13 +46,8 @@ class Settings:
     threshold: Flag = False
     """trak: cut small scores, at a height chosen on held-out models"""
     damping: MaybeShare = None
-<<<<<<< HEAD
     """influence: the relative damping of each block (default: chosen on held-out models)"""
-    uncurved: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
-=======
-    """influence: the relative damping of each block"""
     uncurved: Flag = False
->>>>>>> core
     """trak, influence: do not weigh training rows by the curvature of their loss"""
     subsets: MaybeNumber = None
     """datamodel: on how many subsets to train (default: 1000)"""
