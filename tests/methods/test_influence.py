@@ -121,6 +121,18 @@ def test_pieces_are_remembered_and_give_the_same_bits():
         np.testing.assert_array_equal(found.scores, method.attribute(which, MemoryLab()).scores)
 
 
+def test_needs_tell_what_is_kept():
+    """Array by array; what names the target rows does not count."""
+    for method in (Influence(models=3), Influence(models=3, damping=0.3)):
+        lab = MemoryLab()
+        method.attribute(question(), lab)
+        kept = [arrays.items() for arrays, _ in lab._known.values()]
+        needs = method.needs(question())
+        assert needs.disk_bytes == sum(array.nbytes for one in kept for name, array in one if name != "index")
+        assert needs.gradient_passes == 9 and needs.trainings == 0
+    assert Influence().needs(dataclasses.replace(question(), learner=RidgeLearner())).trainings == 10
+
+
 def test_chosen_on_other_targets_it_costs_the_last_pass():
     lab = Counting()
     Influence(models=3).attribute(question(), lab)

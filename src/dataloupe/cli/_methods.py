@@ -46,7 +46,7 @@ class Settings:
     threshold: Flag = False
     """trak: cut small scores, at a height chosen on held-out models"""
     damping: MaybeShare = None
-    """influence: the relative damping of each block"""
+    """influence: the relative damping of each block (default: chosen on held-out models)"""
     uncurved: Flag = False
     """trak, influence: do not weigh training rows by the curvature of their loss"""
     subsets: MaybeNumber = None
