@@ -25,7 +25,7 @@ from dataloupe.solve import DenseSketch, Exact, FactoredSketch, HashSketch
 
 GPU = torch.cuda.is_available()
 DEVICES = ["cpu", *["cuda"] * GPU]
-SKETCHES = [Exact(), HashSketch(64, s=2), DenseSketch(64), FactoredSketch(64)]
+SKETCHES = [Exact(), HashSketch(64, s=2), DenseSketch(64), FactoredSketch(64), FactoredSketch(64, side=2)]
 
 
 class CNN(nn.Module):

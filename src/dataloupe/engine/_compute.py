@@ -236,6 +236,19 @@ def widened_factors(found: Contribution) -> Contribution:
     return found._replace(**tensors)
 
 
+def on_host(found: Contribution) -> Contribution:
+    """A contribution where arrays are, for methods that go on there."""
+    if isinstance(found, Outer):
+        return (
+            found
+            if found.left.device.type == "cpu"
+            else Outer(found.left.cpu(), found.right.cpu(), found.kernel)
+        )
+    if isinstance(found, Picked):
+        return found._replace(ids=found.ids.cpu(), right=found.right.cpu())
+    return Direct(found.values.cpu())
+
+
 def one_row(rows: Rows, i: int) -> Rows:
     """One of the rows, as a batch."""
     labels = None if rows.labels is None else rows.labels[i : i + 1]

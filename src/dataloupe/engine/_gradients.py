@@ -37,6 +37,7 @@ from dataloupe.engine._compute import (
     HOST,
     Compute,
     in_fp16,
+    on_host,
     one_row,
     plain_gradient,
     widened,
@@ -81,9 +82,13 @@ def gradients(
     scale: Callable[[Tensor], Tensor] = torch.ones_like,
     compute: Compute = HOST,
 ) -> Swept:
-    """Every row's gradient, times ``scale(slopes)``, to ``use``, batch by batch; raises as :class:`Pass` does."""
+    """Every row's gradient, times ``scale(slopes)``, to ``use`` on the host, batch by batch; raises as :class:`Pass` does."""
     ready = Pass(question, model, side, compute)
-    return Swept(ready.sweep(slice(0, len(ready.pairs)), use, scale), ready.facts)
+
+    def hosted(name: str, uses: list[Contribution], place: slice) -> None:
+        use(name, [on_host(one) for one in uses], place)
+
+    return Swept(ready.sweep(slice(0, len(ready.pairs)), hosted, scale), ready.facts)
 
 
 def pairs_of(question: Question, side: Side) -> Int[Tensor, "rows 2"]:
