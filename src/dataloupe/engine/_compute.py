@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput, CapabilityError, DataloupeError
 from dataloupe._typing import Facts, Inputs
-from dataloupe.core import Contribution, Output, Rows, TorchModel, averaged, map_inputs
+from dataloupe.core import Contribution, Outer, Output, Rows, TorchModel, averaged, map_inputs
 
 Precision = Literal["model", "fp32", "tf32", "bf16"]
 _TYPES = {"model": None, "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
@@ -238,15 +238,12 @@ def widened_factors(found: Contribution) -> Contribution:
 
 def on_host(found: Contribution) -> Contribution:
     """A contribution where arrays are, for methods that go on there."""
-    if isinstance(found, Outer):
-        return (
-            found
-            if found.left.device.type == "cpu"
-            else Outer(found.left.cpu(), found.right.cpu(), found.kernel)
-        )
-    if isinstance(found, Picked):
-        return found._replace(ids=found.ids.cpu(), right=found.right.cpu())
-    return Direct(found.values.cpu())
+    if isinstance(found, Outer) and found.left.device.type != "cpu":
+        return Outer(found.left.cpu(), found.right.cpu(), found.kernel)
+    tensors: dict[str, Any] = {
+        name: part.cpu() for name, part in found._asdict().items() if isinstance(part, Tensor)
+    }
+    return found._replace(**tensors)
 
 
 def one_row(rows: Rows, i: int) -> Rows:

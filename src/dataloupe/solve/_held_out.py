@@ -12,12 +12,14 @@ RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 THRESHOLDS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 ROOM = 1 << 26
 """So many scores are looked at at once."""
+EQUAL = 0.01
+"""Correlations that differ by no more are equally good."""
 LEAST = 3
 """Fewer models than this cannot tell."""
 
 
 class Choice(NamedTuple):
-    """The best of some settings, the mean over targets of the correlation that each reached, and its slope."""
+    """The best of some settings, the mean over targets of the correlation that each reached, and its own slope."""
 
     best: float
     correlation: dict[str, float]
@@ -85,13 +87,17 @@ def soft_threshold(scores: Float[np.ndarray, "m n"], threshold: float) -> Float[
 def best_setting(
     settings: Sequence[float], predicted: Float[np.ndarray, "g k m"], measured: Float[np.ndarray, "k m"]
 ) -> Choice:
-    """The setting whose predictions of k outcomes go with the measured ones best, target by target."""
+    """The setting whose predictions of k outcomes go with the measured ones best, target by target.
+
+    Of settings that do so equally well (within 0.01 of the best) the one whose slope is nearest to 1, in ratio.
+    """
     truth = measured - measured.mean(axis=0)
     guess = predicted - predicted.mean(axis=1, keepdims=True)
     both, own, theirs = (guess * truth).sum(1), (guess**2).sum(1), (truth**2).sum(0)
     size = np.sqrt(own * theirs)
     found = np.where(size > 0, both / np.where(size > 0, size, 1.0), 0.0).mean(axis=1)
-    best = int(found.argmax())
-    slope = float(both[best].sum() / max(float(own[best].sum()), 1e-300))
+    slopes = both.sum(1) / np.maximum(own.sum(1), 1e-300)
+    far = np.abs(np.log(np.where(slopes > 0, slopes, 1e-300)))
+    best = int(np.where(found >= found.max() - EQUAL, far, np.inf).argmin())
     named = {f"{setting:g}": round(float(r), 4) for setting, r in zip(settings, found, strict=True)}
-    return Choice(float(settings[best]), named, slope)
+    return Choice(float(settings[best]), named, float(slopes[best]))
