@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fashion import truth
+from fashion import truth_of
 from safetensors.torch import save_file
 
 import dataloupe as dl
@@ -152,7 +152,7 @@ def judged(
     question: dl.Question, lab: dl.Lab, folder: Path, count: int, keep: Callable[[dict], None]
 ) -> dict[str, dict]:
     """The LDS of every score that is there, ours beside them."""
-    outcomes = truth(lab, question, HERE / "results" / "fashion-5k-truth.npz")
+    outcomes = truth_of(lab, question)
     found: dict[str, dict] = {}
 
     def judge(name: str, attribution: dl.Attribution) -> None:

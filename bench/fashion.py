@@ -66,6 +66,11 @@ def known(lab: dl.Lab, question: dl.Question, subsets: dl.Subsets, repeats: int,
         return dl.Outcomes(subsets, held["values"], held["status"])
 
 
+def truth_of(lab: dl.Lab, question: dl.Question) -> dl.Outcomes:
+    """100 half-size subsets x 2 seeds."""
+    return known(lab, question, SUBSETS, 2, TRUTH)
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -79,7 +84,7 @@ def main() -> None:
     lab = dl.Lab(given.lab)
     if given.fresh:
         (HERE / "results" / TRUTH).unlink(missing_ok=True)
-    outcomes = known(lab, question, SUBSETS, 2, TRUTH)
+    outcomes = truth_of(lab, question)
     others = known(lab, question, dl.Subsets(n=5000, count=40, seed=2), 1, "fashion-5k-calibration.npz")
     rows = json.loads(given.json.read_text()) if given.only and given.json.exists() else {}
     for name, method in METHODS.items():

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fashion import TRUTH, truth
+from fashion import truth_of
 
 import dataloupe as dl
 from dataloupe.run import load_module
@@ -68,7 +68,7 @@ def main() -> None:
         given.json.write_text(json.dumps(rows, indent=1) + "\n")
         print(rows["cost"])
         return
-    outcomes = truth(lab, question, TRUTH)
+    outcomes = truth_of(lab, question)
     others = lab.outcomes(question, dl.Subsets(n=question.n, count=40, seed=2))
     for name, method in ROWS.items():
         lab.models(question, dl.Subsets(n=question.n, count=method.models, fraction=method.fraction))
