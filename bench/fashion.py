@@ -86,6 +86,7 @@ def main() -> None:
         (HERE / "results" / TRUTH).unlink(missing_ok=True)
     outcomes = truth_of(lab, question)
     others = known(lab, question, dl.Subsets(n=5000, count=40, seed=2), 1, "fashion-5k-calibration.npz")
+    given.json.parent.mkdir(parents=True, exist_ok=True)
     rows = json.loads(given.json.read_text()) if given.only and given.json.exists() else {}
     for name, method in METHODS.items():
         if given.only and given.only not in name:
@@ -103,8 +104,7 @@ def main() -> None:
         print(
             f"{'':34s} {json.dumps({k: rows[name][k] for k in SLOPES + TOLD if k in rows[name]})}", flush=True
         )
-    given.json.parent.mkdir(parents=True, exist_ok=True)
-    given.json.write_text(json.dumps(rows, indent=1) + "\n")
+        given.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def slopes(found: dl.DenseAttribution, outcomes: dl.Outcomes, others: dl.Outcomes) -> dict:

@@ -144,6 +144,17 @@ def test_trak_reuses_features_whatever_its_ridge_and_options(tmp_path, made):
     )
 
 
+def test_several_sketches_keep_inner_products_as_one_does(tmp_path):
+    """All parameters fit: three sketches of everything are three times the same, and none is refused."""
+    asks = asked(models=2)
+    one, three = (TRAK(models=2, sketches=b).attribute(asks, quiet(tmp_path)) for b in (1, 3))
+    np.testing.assert_allclose(three.scores, one.scores, rtol=1e-3, atol=1e-6)
+    assert three.info.certificate["sketch_error"] < 1e-5
+    found = quiet(tmp_path).features(asks, ALL, 0, Beside((FactoredSketch(60), FactoredSketch(60, 1)))).train
+    exact = quiet(tmp_path).features(asks, ALL, 0, Exact()).train.whole()
+    np.testing.assert_allclose(found.whole() @ found.whole().T, exact @ exact.T, rtol=1e-3, atol=1e-4)
+
+
 def test_features_made_elsewhere_are_not_mixed(tmp_path, monkeypatch):
     lab = quiet(tmp_path)
     lab.features(asked(), ALL, 0, SKETCH)
