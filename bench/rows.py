@@ -155,7 +155,15 @@ def attribution_peers(found: dict) -> list[Row]:
     return rows
 
 
+def finalise(found: dict) -> list[Row]:
+    """Scores from features on disk."""
+    what = f"scores of {found['targets']:,} targets on {found['rows']:,} rows, {found['models']} models of {found['dim']:,} dimensions"
+    said = f"{found['finalise s']:.0f} s, {found['peak GB']:.1f} GB; the products alone {found['products alone s']:.0f} s"
+    return [(what, said, "<= 8 GB")]
+
+
 PRINTERS = {
+    "finalise": finalise,
     "lasso": lasso,
     "frontier": frontier,
     "support": support,
