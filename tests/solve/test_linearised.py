@@ -64,20 +64,37 @@ def test_sums_of_scores_need_no_scores(blocks, share):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_leverage_and_kernel_are_their_formulas():
-    one = model(blocks=(slice(0, 3), slice(3, 8)))
-    x = one.features.whole().astype(np.float64)
-    kernel = sum(x[:, b] @ inverse(one, 0.3, b) @ x[:, b].T for b in one.blocks)
-    np.testing.assert_allclose(one.kernel(x.astype(np.float32), 0.3), kernel, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(one.leverage(x.astype(np.float32), 0.3), kernel.diagonal(), rtol=1e-6)
+def grams(one, ridge, without=()):
+    """A + ridge of every block, some rows taken out of A."""
+    x, w = one.features.whole().astype(np.float64), one.curvature.copy()
+    left = w.copy()
+    left[list(without)] = 0.0
+    for b in one.blocks:
+        whole, rest = (x[:, b].T @ (x[:, b] * weight[:, None]) for weight in (w, left))
+        yield b, x[:, b], rest + ridge * np.trace(whole) / len(whole) * np.eye(len(whole))
 
 
-def test_a_group_is_taken_out_of_the_gram_matrix():
-    one, ids, ridge = model(), np.array([3, 4, 11, 29]), 0.2
-    x, w = one.features.whole().astype(np.float64), one.curvature
-    gram = x.T @ (x * w[:, None])
-    left = gram + ridge * np.trace(gram) / D * np.eye(D) - x[ids].T @ (x[ids] * w[ids, None])
-    expected = -one.targets @ np.linalg.solve(left, x[ids].T @ one.slope[ids])
+@pytest.mark.parametrize(("blocks", "share"), BLOCKS)
+def test_leaving_a_row_out_takes_it_out_of_every_block(blocks, share):
+    one, ridge = model(blocks=blocks, share=share), 0.2
+    rows, weights = one.features.whole(), one.weights(ridge)
+    found = one.left_out(slice(0, N), rows, weights, ridge)
+    for i in (0, 7, 29):
+        expected = sum(
+            share * one.targets[:, b] @ np.linalg.solve(a, x[i]) for b, x, a in grams(one, ridge, [i])
+        )
+        np.testing.assert_allclose(found[i], expected, rtol=1e-4, atol=1e-5)
+    some = one.left_out(slice(5, 9), rows[5:9], weights, ridge)
+    np.testing.assert_allclose(some, found[5:9], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("blocks", "share"), BLOCKS)
+def test_a_group_is_taken_out_of_every_block(blocks, share):
+    one, ids, ridge = model(blocks=blocks, share=share), np.array([3, 4, 11, 29, *range(14, 24)]), 0.05
+    expected = -sum(
+        share * one.targets[:, b] @ np.linalg.solve(a, x[ids].T @ one.slope[ids])
+        for b, x, a in grams(one, ridge, ids)
+    )
     np.testing.assert_allclose(one.removed(ids, one.slope, ridge), expected, rtol=1e-5)
 
 
@@ -90,8 +107,8 @@ def test_the_stream_is_the_product_of_averages():
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
     product_of_averages(models[:1], 0.5, out, leverage=True)
     x = models[0].features.whole()
-    over = 1 - models[0].curvature * models[0].leverage(x, 0.5)
-    np.testing.assert_allclose(out, formula(models[0], 0.5) / over * models[0].slope, rtol=1e-4, atol=1e-5)
+    expected = models[0].left_out(slice(0, N), x, models[0].weights(0.5), 0.5).T * models[0].slope
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("n", "d"), [(40, 6), (6, 40)])

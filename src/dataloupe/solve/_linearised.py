@@ -57,20 +57,15 @@ class Linearised:
         """Scores of some rows."""
         return rows.astype(np.float32) @ weights.astype(np.float32)
 
-    def leverage(self, rows: Float[np.ndarray, "b d"], ridge: float) -> Float[np.ndarray, " b"]:
-        """x' (A + ridge)^-1 x: what a row does to its own output, per unit of slope."""
-        total = np.zeros(len(rows))
+    def left_out(
+        self, place: slice, rows: Float[np.ndarray, "b d"], weights: Float[np.ndarray, "d m"], ridge: float
+    ) -> Float[np.ndarray, "b m"]:
+        """Scores over 1 - w x' (A + ridge)^-1 x, block by block: what leaving a row out does, not adding it a little."""
+        total = np.zeros((len(rows), weights.shape[1]), dtype=np.float32)
         for one, block in zip(self.whitenings, self.blocks, strict=True):
             turned = rows[:, block].astype(np.float64) @ one.vectors
-            total += self.share * (turned**2 / (one.values + one.ridge(ridge))).sum(1)
-        return total
-
-    def kernel(self, rows: Float[np.ndarray, "b d"], ridge: float) -> Float[np.ndarray, "b b"]:
-        """x' (A + ridge)^-1 y of all pairs of some rows."""
-        total = np.zeros((len(rows), len(rows)))
-        for one, block in zip(self.whitenings, self.blocks, strict=True):
-            turned = rows[:, block].astype(np.float64) @ one.vectors
-            total += self.share * (turned / (one.values + one.ridge(ridge))) @ turned.T
+            own = self.curvature[place] * (turned**2 / (one.values + one.ridge(ridge))).sum(1)
+            total += self.scores(rows[:, block], weights[block]) / (1.0 - own[:, None]).astype(np.float32)
         return total
 
     def removed(
@@ -80,13 +75,18 @@ class Linearised:
 
             - phi' (A - X_S' W_S X_S + ridge)^-1 X_S' slope_S = - phi' (A + ridge)^-1 X_S' (I - W_S K_SS)^-1 slope_S
 
-        with K_SS the rows' :meth:`kernel`. Rows that resemble each other do more together than one by one.
+        with K_SS = X_S (A + ridge)^-1 X_S', block by block, since A is. Rows that resemble each other do more together
+        than one by one.
         """
-        rows = self.features.rows(ids)
-        w = self.curvature[ids].astype(np.float64)
-        inside = np.eye(len(ids)) - w[:, None] * self.kernel(rows, ridge)
-        moved = np.linalg.solve(inside, slope[ids].astype(np.float64))
-        return -(self.weights(ridge).T @ (rows.astype(np.float64).T @ moved))
+        rows, w = self.features.rows(ids).astype(np.float64), self.curvature[ids].astype(np.float64)
+        total = np.zeros(len(self.targets))
+        for one, block in zip(self.whitenings, self.blocks, strict=True):
+            mine, phi = rows[:, block] @ one.vectors, self.targets[:, block].astype(np.float64) @ one.vectors
+            inverse = 1.0 / (one.values + one.ridge(ridge))
+            inside = np.eye(len(ids)) - w[:, None] * ((mine * inverse) @ mine.T)
+            moved = np.linalg.solve(inside, slope[ids].astype(np.float64))
+            total -= self.share * ((phi * inverse) @ (mine.T @ moved))
+        return total
 
     def along(
         self, directions: Float[np.ndarray, "n q"], ridges: Sequence[float]
@@ -124,8 +124,7 @@ def product_of_averages(
 ) -> None:
     """mean_k score_k * mean_k slope_k into ``out``, in one stream over the training rows of all models.
 
-    With ``leverage``, a model's scores of row i are over 1 - w_i x_i' (A + ridge)^-1 x_i: what leaving it out
-    does, not adding it a little. Memory: ``d x m`` numbers a model and a chunk of rows.
+    With ``leverage``, a model's scores are those of :meth:`Linearised.left_out`. Memory: ``d x m`` numbers a model and a chunk of rows.
     Source: Park et al. 2023 (TRAK), equation 17; the leverage is that of its Newton step, there left out.
     """
     weights = [one.weights(ridge).astype(np.float32) for one in models]
@@ -134,8 +133,5 @@ def product_of_averages(
         place = chunks[0][0]
         total = np.zeros((place.stop - place.start, len(out)), dtype=np.float32)
         for one, weight, (_, rows) in zip(models, weights, chunks, strict=True):
-            scores = one.scores(rows, weight)
-            if leverage:
-                scores /= 1.0 - (one.curvature[place] * one.leverage(rows, ridge))[:, None].astype(np.float32)
-            total += scores
+            total += one.left_out(place, rows, weight, ridge) if leverage else one.scores(rows, weight)
         out[:, place] = (total * (slope[place, None] / len(models)).astype(np.float32)).T
