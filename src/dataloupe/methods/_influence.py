@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float
 
-from dataloupe._typing import Facts, Ids
+from dataloupe._typing import Facts
 from dataloupe.core import (
     AbstractAttributor,
     DenseAttribution,
@@ -24,9 +23,9 @@ from dataloupe.core import (
     torch_model,
 )
 from dataloupe.methods._curved import Curved
-from dataloupe.methods._ensemble import Ensemble, Singles, told, witnesses
+from dataloupe.methods._ensemble import Ensemble, in_its_lab, told, witnesses
 from dataloupe.methods._models import all_diverged, check_models
-from dataloupe.solve import RIDGES, Choice, best_setting, check_penalty, kept_numbers
+from dataloupe.solve import Choice, check_penalty, held_out_ridge, kept_numbers
 
 RULE = 1.0
 """The damping where too few models can tell one."""
@@ -111,13 +110,7 @@ class Influence(AbstractAttributor):
                 scores[rows] = values * models()[k].slope.astype(np.float32)
             return DenseAttribution(scores, alone, units="relative")
 
-        def group(removals: Sequence[Ids]) -> Float[np.ndarray, "k m"]:
-            slope = np.mean([one.slope for one in models()], axis=0)
-            each = [[one.removed(np.asarray(ids), slope, damping) for ids in removals] for one in models()]
-            return np.mean(each, axis=0)
-
-        count = int(found.info.certificate["models"])
-        return dataclasses.replace(found, pieces=Singles(single, count), group=group)
+        return in_its_lab(found, single, models, damping)
 
     def _ensemble(self) -> Ensemble:
         return Ensemble("Influence", self.models, self.fraction, self.seed)
@@ -129,16 +122,7 @@ class Influence(AbstractAttributor):
     def _choice(self, question: Question, lab: Lab, models: Sequence[Curved]) -> Choice | None:
         """The damping with which models predict the outputs of those held out in turn, as of TRAK's ridge."""
         seen = witnesses(question, lab, self._ensemble().subsets(question), [one.k for one in models])
-        if seen is None:
-            return None
-        masks, measured = seen
-        slopes = np.stack([one.slope for one in models])
-        moves = (masks - masks.mean(axis=0)) * ((slopes.sum(0) - slopes) / (len(models) - 1))
-        predicted = np.zeros((len(RIDGES), *measured.shape))
-        for k, one in enumerate(models):
-            others = np.arange(len(models)) != k
-            predicted[:, others] += one.along(moves[others].T, RIDGES) / (len(models) - 1)
-        return best_setting(RIDGES, predicted, measured)
+        return held_out_ridge(models, *seen) if seen else None
 
 
 def _matrices(question: Question) -> list[tuple[int, int]]:

@@ -2,14 +2,10 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import ClassVar, Literal, NamedTuple
 
-import numpy as np
-from jaxtyping import Float
-
 from dataloupe._errors import BadInput
-from dataloupe._typing import Facts, Ids
+from dataloupe._typing import Facts
 from dataloupe.core import (
     AbstractAttributor,
     DenseAttribution,
@@ -21,7 +17,7 @@ from dataloupe.core import (
     room_for,
     torch_model,
 )
-from dataloupe.methods._ensemble import Ensemble, Singles, curvatures, told, witnesses
+from dataloupe.methods._ensemble import Ensemble, curvatures, in_its_lab, told, witnesses
 from dataloupe.methods._models import all_diverged, check_models, sketch_of
 from dataloupe.solve import (
     LEAST,
@@ -140,13 +136,7 @@ class TRAK(AbstractAttributor):
             product_of_averages([models()[k]], ridge, scores, leverage=self.leverage)
             return DenseAttribution(scores, alone, units="relative")
 
-        def group(removals: Sequence[Ids]) -> Float[np.ndarray, "k m"]:
-            slope = np.mean([one.slope for one in models()], axis=0)
-            each = [[one.removed(np.asarray(ids), slope, ridge) for ids in removals] for one in models()]
-            return np.mean(each, axis=0)
-
-        count = int(found.info.certificate["models"])
-        return dataclasses.replace(found, pieces=Singles(single, count), group=group)
+        return in_its_lab(found, single, models, ridge)
 
     def _ensemble(self) -> Ensemble:
         return Ensemble("TRAK", self.models, self.fraction, self.seed)
@@ -165,7 +155,9 @@ class TRAK(AbstractAttributor):
             )
         choice = held_out_ridge(models, *seen) if seen and self.ridge is None else None
         ridge = choice.best if choice else self.ridge or max(1.0, models[0].width / ORDINARY)
-        threshold = held_out_threshold(models, *seen, ridge) if seen and self.threshold else None
+        threshold = None
+        if seen and self.threshold:
+            threshold = held_out_threshold(models, *seen, ridge, leverage=self.leverage)
         return Solved(models, facts, ridge, choice, threshold)
 
     def _linearised(self, question: Question, lab: Lab) -> tuple[list[Linearised], list[Facts], list[int]]:

@@ -1,7 +1,7 @@
 """Choosing a setting on the models themselves: each is an outcome that the others predict."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -18,6 +18,22 @@ LEAST = 3
 """Fewer models than this cannot tell."""
 
 
+@runtime_checkable
+class Along(Protocol):
+    """A model that predicts without making scores: TRAK's :class:`Linearised`, or the one of Influence."""
+
+    @property
+    def slope(self) -> Float[np.ndarray, " n"]:
+        """Minus dLoss/doutput of every training row."""
+        ...
+
+    def along(
+        self, directions: Float[np.ndarray, "n q"], ridges: Sequence[float]
+    ) -> Float[np.ndarray, "g q m"]:
+        """sum_i score_ji directions_iq for every ridge."""
+        ...
+
+
 class Choice(NamedTuple):
     """The best of some settings, the mean over targets of the correlation that each reached, and its own slope."""
 
@@ -27,7 +43,7 @@ class Choice(NamedTuple):
 
 
 def held_out_ridge(
-    models: Sequence[Linearised],
+    models: Sequence[Along],
     masks: Bool[np.ndarray, "k n"],
     measured: Float[np.ndarray, "k m"],
     ridges: Sequence[float] = RIDGES,
@@ -52,6 +68,8 @@ def held_out_threshold(
     measured: Float[np.ndarray, "k m"],
     ridge: float,
     thresholds: Sequence[float] = THRESHOLDS,
+    *,
+    leverage: bool = False,
 ) -> Choice:
     """The soft threshold, in root mean squares of each target's scores, chosen likewise."""
     slopes = np.stack([one.slope for one in models]).astype(np.float64)
@@ -63,7 +81,12 @@ def held_out_threshold(
     for start in range(0, m, step):
         some = slice(start, min(start + step, m))
         values = [
-            np.concatenate([one.scores(rows, w[:, some]) for _, rows in one.features])
+            np.concatenate(
+                [
+                    one.left_out(place, rows, w[:, some], ridge) if leverage else one.scores(rows, w[:, some])
+                    for place, rows in one.features
+                ]
+            )
             for one, w in zip(models, weights, strict=True)
         ]
         for k in range(len(models)):
