@@ -67,9 +67,9 @@ def test_signs_are_bit_for_bit_those_of_the_stream(fast, b, p, d):
     ids = torch.arange(p).numpy() + first
     found = torch.zeros(p, d, device=fast.device)
     fast.module.sign_add(found, torch.eye(p, device=fast.device), sketch._stream.key, first)
-    assert torch.equal(found.sign().cpu(), sketch._signs(ids))
+    assert torch.equal(found.sign().cpu(), sketch._drawn(ids))
     x, out = given(b, p, d)
-    truth = out.double() + x.double() @ sketch._signs(ids).double() / d**0.5
+    truth = out.double() + x.double() @ sketch._drawn(ids).double() / d**0.5
     out = out.to(fast.device)
     fast.module.sign_add(out, x.to(fast.device), sketch._stream.key, first)
     torch.testing.assert_close(out.cpu().double(), truth, rtol=1e-5, atol=1e-5)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from dataloupe._errors import BadInput
 from dataloupe.core import Direct, Outer, Picked
@@ -16,6 +17,7 @@ SKETCHES = [
     lambda seed: HashSketch(32, seed),
     lambda seed: HashSketch(32, seed, s=3),
     lambda seed: DenseSketch(32, seed),
+    lambda seed: DenseSketch(32, seed, "gaussian"),
 ]
 
 
@@ -55,6 +57,18 @@ def test_it_is_linear_and_another_seed_is_another_sketch(make):
         rtol=1e-4,
     )
     assert not torch.allclose(make(0).project(x), make(1).project(x), atol=0.1)
+
+
+def test_dense_sketches_are_of_signs_or_of_normal_numbers_and_the_first_columns_stay():
+    signs, normal = (
+        DenseSketch(48, 3, kind).project(torch.eye(400)) * 48**0.5 for kind in ("rademacher", "gaussian")
+    )
+    assert set(signs.round(decimals=4).unique().tolist()) == {-1.0, 1.0}
+    assert stats.kstest(normal.flatten().numpy(), "norm").pvalue > 1e-3
+    assert np.abs(np.corrcoef(normal.T.numpy()) - np.eye(48)).max() < 0.25
+    for kind, wide in (("rademacher", signs), ("gaussian", normal)):
+        half = DenseSketch(24, 3, kind).project(torch.eye(400)) * 24**0.5
+        torch.testing.assert_close(half, wide[:, :24], rtol=1e-5, atol=1e-5)
 
 
 def test_a_hash_sketch_puts_every_parameter_in_one_bucket_with_one_sign():

@@ -29,21 +29,7 @@ def convolution(
     groups: int = 1,
 ) -> Gradients | None:
     """Every place of the value is a linear map of a patch of the input, group by group."""
-    w, b = call.find(weight), call.find(bias)
-    if not _fits(call, input, weight, w):
-        return None
-    axes, kernel = weight.ndim - 1, tuple(weight.shape[2:])
-    kept, settings = call.keep(input) if w else None, (stride, padding, dilation)
-
-    def gradients(gradient: Tensor) -> Found:
-        passed = call.gradient(gradient, axes)
-        if w and kept:
-            x = call.input(kept, axes)
-            yield w, unfolded(_places(passed, groups), x, kernel, settings)
-        if b:
-            yield b, Direct(passed.flatten(3).sum((1, 3)))
-
-    return gradients
+    return _patchwise(call, input, weight, bias, (stride, padding, dilation), groups, spread=False)
 
 
 def transposed_convolution(  # budget: 9 parameters, as torch's own
@@ -58,26 +44,40 @@ def transposed_convolution(  # budget: 9 parameters, as torch's own
     dilation: Any = 1,
 ) -> Gradients | None:
     """Every place of the input is spread over a patch of the value, group by group."""
+    return _patchwise(call, input, weight, bias, (stride, padding, dilation), groups, spread=True)
+
+
+def _patchwise(
+    call: Call,
+    input: Tensor,
+    weight: Tensor,
+    bias: Any,
+    settings: tuple[Any, ...],
+    groups: int,
+    *,
+    spread: bool,
+) -> Gradients | None:
+    """Places of one side meet patches of the other: the value's meet the input's, or (``spread``) the input's the value's.
+
+    None unless the batch comes first and the weight is a whole parameter.
+    """
     w, b = call.find(weight), call.find(bias)
-    if not _fits(call, input, weight, w):
+    whole = w is None or not (w.rows or w.transposed)
+    if call.where.axis != 0 or input.ndim != weight.ndim or call.find(input) or not whole:
         return None
     axes, kernel = weight.ndim - 1, tuple(weight.shape[2:])
-    kept, settings = call.keep(input) if w else None, (stride, padding, dilation)
+    kept = call.keep(input) if w else None
 
     def gradients(gradient: Tensor) -> Found:
         passed = call.gradient(gradient, axes)
         if w and kept:
-            yield w, unfolded(_places(call.input(kept, axes), groups), passed, kernel, settings)
+            x = call.input(kept, axes)
+            places, seen = (x, passed) if spread else (passed, x)
+            yield w, unfolded(_places(places, groups), seen, kernel, settings)
         if b:
             yield b, Direct(passed.flatten(3).sum((1, 3)))
 
     return gradients
-
-
-def _fits(call: Call, input: Tensor, weight: Tensor, part: Part | None) -> bool:
-    """Whether the batch comes first, and the weight is a whole parameter."""
-    whole = part is None or not (part.rows or part.transposed)
-    return call.where.axis == 0 and input.ndim == weight.ndim and not call.find(input) and whole
 
 
 def _places(values: Tensor, groups: int) -> Tensor:

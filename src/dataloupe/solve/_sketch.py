@@ -4,8 +4,10 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
+import scipy.special
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -127,12 +129,12 @@ class HashSketch:
 
 @dataclasses.dataclass(frozen=True)
 class DenseSketch:
-    """A dense sign matrix, the reference: (S x)_j = d^-1/2 sum_i sign(i, j) x_i, E <S x, S y> = <x, y>.
+    """A dense random matrix, the reference: (S x)_j = d^-1/2 sum_i r(i, j) x_i, E <S x, S y> = <x, y>.
 
-    sign(i, j) is a pure function of (seed, i, j), drawn block by block of parameters and never kept; on a GPU that
-    has triton, inside the product.
+    r(i, j) is a random sign (Rademacher), or standard normal (``kind="gaussian"``): a pure function of (seed, i, j), drawn
+    block by block of parameters and never kept; signs on a GPU that has triton inside the product.
 
-    Raises ``BadInput`` dl-703. Source: Achlioptas 2003.
+    Raises ``BadInput`` dl-703. Source: Johnson and Lindenstrauss 1984; Achlioptas 2003 for signs.
 
     >>> DenseSketch(dim=64).project(torch.ones(1, 5)).shape
     torch.Size([1, 64])
@@ -140,10 +142,18 @@ class DenseSketch:
 
     dim: int
     seed: int = 0
+    kind: Literal["rademacher", "gaussian"] = "rademacher"
 
     def __post_init__(self) -> None:
         """Check the size."""
         _check(self.dim >= 1, f"a sketch of {self.dim} dimensions")
+        if self.kind not in ("rademacher", "gaussian"):
+            raise BadInput(
+                "dl-703",
+                asked=f"a dense sketch of kind {self.kind!r}",
+                found="a word that is neither",
+                do='use "rademacher" or "gaussian"',
+            )
 
     def width(self, p: int) -> int:  # noqa: ARG002  (the same for every p)
         """dim, whatever p."""
@@ -155,14 +165,14 @@ class DenseSketch:
 
     def _add(self, out: Float[Tensor, "b d"], rows: Float[Tensor, "b size"], first: int) -> None:
         fast = on_gpu(rows)
-        if fast is not None:
+        if fast is not None and self.kind == "rademacher":
             fast.sign_add(out, rows, self._stream.key, first)
             return
         step = max(1, BLOCK // self.dim)
         for start in range(0, rows.shape[1], step):
             part = rows[:, start : start + step].float()
-            signs = self._signs(np.arange(first + start, first + start + part.shape[1]))
-            out += part @ signs.to(rows.device) / self.dim**0.5
+            drawn = self._drawn(np.arange(first + start, first + start + part.shape[1]))
+            out += part @ drawn.to(rows.device) / self.dim**0.5
 
     def project(self, gradients: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
         """The sketched gradients, blocks of parameters added in order, in fp32."""
@@ -172,7 +182,10 @@ class DenseSketch:
     def _stream(self) -> Stream:
         return Stream.root(self.seed)("dense sketch")
 
-    def _signs(self, ids: np.ndarray) -> Float[Tensor, "block d"]:
+    def _drawn(self, ids: np.ndarray) -> Float[Tensor, "block d"]:
+        if self.kind == "gaussian":
+            uniform = self._stream.uniform(ids[:, None], np.arange(self.dim)) + 2.0**-54  # never 0
+            return torch.from_numpy(scipy.special.ndtri(uniform).astype(np.float32))
         words = self._stream.bits(ids[:, None], np.arange(-(-self.dim // 64)))
         bits = np.unpackbits(words.astype("<u8").view(np.uint8), axis=1, count=self.dim, bitorder="little")
         return torch.from_numpy(bits.astype(np.float32) * 2 - 1)
