@@ -51,6 +51,7 @@ METHODS = {
     "Influence, 1 half-data model": dl.Influence(models=1),
     "Influence, 5 half-data models": dl.Influence(models=5),
     "Influence, 10 half-data models": dl.Influence(models=10),
+    "Influence, 10 full-data models": dl.Influence(models=10, fraction=1.0),
 }
 
 

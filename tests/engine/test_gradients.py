@@ -99,7 +99,9 @@ def test_a_diverged_model_gives_what_it_has_for_the_method_to_count():
     question = asked(outputs.margin)
     model = MemoryLab().models(question, Subsets(n=14, count=1))[0]
     broken = TorchModel(model.module, {k: p * float("inf") for k, p in model.params.items()}, model.buffers)
-    assert not np.isfinite(features(question, broken, Exact()).train.whole()).all()
+    found = features(question, broken, Exact())
+    assert not np.isfinite(found.train.whole()).all()
+    assert found.facts["not_finite"] > 0 and "sketch_error" not in found.facts
 
 
 def test_embeddings_are_what_the_last_layer_sees():

@@ -211,6 +211,8 @@ def test_a_threshold_is_chosen_or_refused():
         TRAK(models=2, threshold=True).attribute(asked, MemoryLab())
     with pytest.raises(BadInput, match=r"dl-711.*several sketches of every layer"):
         TRAK(blocks="layer", sketches=2)
+    with pytest.raises(BadInput, match=r"dl-711.*0 sketches"):
+        TRAK(sketches=0)
 
 
 class Broken(MemoryLab):

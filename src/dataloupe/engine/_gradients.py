@@ -183,19 +183,21 @@ class Featuriser:
         self.ready = ready
         self.projection = sketch.bind({name: p.shape for name, p in ready.live.params.items()})
         error = self._error()
-        if error > BROKEN * (2 / self.projection.width) ** 0.5 and not ready.compute.force:
+        usual = (2 / self.projection.width) ** 0.5
+        if error is not None and error > BROKEN * usual and not ready.compute.force:
             raise CapabilityError(
                 "dl-248",
                 asked=f"inner products of gradients from a sketch of {self.projection.width} dimensions",
-                found=f"products {error:.2g} away from the exact ones, where {(2 / self.projection.width) ** 0.5:.2g} is usual",
+                found=f"products {error:.2g} away from the exact ones, where {usual:.2g} is usual",
                 do="take a sketch of more dimensions or of wider sides, or force it: Lab(..., force=True)",
             )
-        self.facts: Facts = {**ready.facts, "sketch_error": float(f"{error:.2g}")}
+        told = {} if error is None else {"sketch_error": float(f"{error:.2g}")}
+        self.facts: Facts = {**ready.facts, **told}
 
-    def _error(self) -> float:
+    def _error(self) -> float | None:
         """Root mean square of (<Sx, Sy> - <x, y>) / |x| |y| over pairs of some rows, their own among them.
 
-        0 where gradients are not finite: that is told elsewhere.
+        None where no gradient of theirs is finite and not all zero: that is counted elsewhere.
         """
         rows = min(SAMPLED, self.ready.at_once, len(self.ready.pairs))
         spread = torch.linspace(0, len(self.ready.pairs) - 1, rows).long()
@@ -215,7 +217,7 @@ class Featuriser:
         left = (sketched @ sketched.T - exact) / (size[:, None] * size)
         error = left[pairs[0], pairs[1]].square()
         known = error[error.isfinite()]
-        return float(known.mean().sqrt()) if len(known) else 0.0
+        return float(known.mean().sqrt()) if len(known) else None
 
     def rows(self, rows: slice) -> tuple[Float[np.ndarray, "b d"], Float[np.ndarray, " b"], Facts]:
         """The sketched gradients of some rows, their slopes, and how they were made."""

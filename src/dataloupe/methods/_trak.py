@@ -97,13 +97,14 @@ class TRAK(AbstractAttributor):
         """Check the settings."""
         if self.ridge is not None:
             check_penalty(self.ridge)
-        check_models(self.models, min(self.dim, self.sketches), self.fraction)
-        if self.blocks not in ("all", "layer") or (self.blocks == "layer" and self.sketches > 1):
+        check_models(self.models, self.dim, self.fraction)
+        known, most = self.blocks in ("all", "layer"), 1 if self.blocks == "layer" else self.sketches
+        if not known or not 1 <= self.sketches <= most:
             raise BadInput(
                 "dl-711",
                 asked=f"TRAK with blocks={self.blocks!r} and {self.sketches} sketches",
-                found="neither 'all' nor 'layer', or several sketches of every layer",
-                do="use one sketch a layer, or several of all parameters",
+                found="neither 'all' nor 'layer', no sketch, or several sketches of every layer",
+                do="use one sketch a layer, or one or several of all parameters",
             )
 
     def needs(self, question: Question) -> Needs:
