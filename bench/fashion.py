@@ -31,6 +31,7 @@ TOLD = [
     "effective_dimension",
     "sketch_error",
     "threshold",
+    "held_out_correlation",
 ]
 METHODS = {
     "random": dl.RandomScores(),

@@ -111,6 +111,22 @@ def test_attribute_by_influence(run: Run, asked: str, tmp_path: Path) -> None:
     assert facts["settings"] == Influence(models=2, damping=0.5, curved=False).settings()
 
 
+def test_trak_takes_its_options_a_precision_and_a_device_that_is_there(
+    run: Run, asked: str, tmp_path: Path
+) -> None:
+    words = ("--with", "trak", "--models", 3, "--dim", 64, "--sketches", 2, "--leverage", "--threshold")
+    code, out, _ = run("attribute", asked, *words, "--precision", "bf16", "--lab", tmp_path, "--json")
+    facts = json.loads(out)
+    assert code == 0 and 0 < facts["certificate"]["precision_error"] < 0.1
+    assert facts["settings"] == TRAK(models=3, dim=64, sketches=2, leverage=True, threshold=True).settings()
+    code, _, err = run("attribute", asked, "--with", "trak", "--device", "abacus", "--lab", tmp_path)
+    assert code == 2 and "dl-231" in err and "'abacus'" in err
+    code, out, _ = run(
+        "attribute", asked, "--with", "trak", "--models", 2, "--by-layer", "--lab", tmp_path, "--json"
+    )
+    assert code == 0 and json.loads(out)["settings"]["blocks"] == "layer"
+
+
 def test_attribute_with_a_prior(run: Run, asked: str, tmp_path: Path) -> None:
     words = (
         "--with",

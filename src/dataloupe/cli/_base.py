@@ -15,6 +15,7 @@ from rich.console import Console
 
 from dataloupe._errors import BadInput
 from dataloupe.core import Question
+from dataloupe.engine import Precision
 from dataloupe.lab import Lab
 from dataloupe.run import load_module
 
@@ -82,10 +83,21 @@ class Asking(Verb):
     """how many processes train at once (default: one per core)"""
     force: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
     """go on where a guard on gradients would stop; the certificate tells"""
+    device: Annotated[str, tyro.conf.arg(metavar="X")] = "cpu"
+    """where gradients are computed: cpu, cuda, cuda:1 ..."""
+    precision: Annotated[Precision, tyro.conf.arg(metavar="X")] = "model"
+    """in which precision gradients are computed: model (as it is), fp32, tf32 (on a GPU) or bf16"""
 
     def open(self) -> tuple[Question, Lab]:
         """The question and the lab."""
-        return load_question(self.question), Lab(self.lab, workers=self.workers, force=self.force)
+        lab = Lab(
+            self.lab,
+            workers=self.workers,
+            device=self.device,
+            precision=self.precision,
+            force=self.force,
+        )
+        return load_question(self.question), lab
 
 
 def load_question(where: str) -> Question:
