@@ -7,7 +7,7 @@ from torch import nn
 
 from dataloupe import outputs
 from dataloupe._errors import BadInput, CapabilityError
-from dataloupe.core import Examples, MemoryLab, Question, Subsets
+from dataloupe.core import Examples, MemoryLab, Question, Subsets, _question
 from dataloupe.learners import SGD
 from dataloupe.testing import RidgeLearner
 
@@ -39,6 +39,21 @@ def test_the_wrong_number_of_components_is_refused():
     asked = question(output=outputs.Logits(3))
     with pytest.raises(BadInput, match="dl-(202|8)"):
         MemoryLab().outcomes(asked, Subsets(n=6, count=1))
+
+
+def test_many_predicted_numbers_are_measured_in_smaller_blocks(monkeypatch):
+    asked, sizes = question(targets=data(9, 1)), []
+    model = asked.learner.train(asked.train, torch.ones(6), seed=0)
+
+    class Watched:
+        def predict(self, inputs):
+            sizes.append(len(inputs))
+            return model.predict(inputs)
+
+    whole = asked.measure(Watched())
+    monkeypatch.setattr(_question, "_PREDICTED", 8)  # two classes: four rows
+    assert (asked.measure(Watched()) == whole).all()
+    assert sizes == [1, 9, 1, 4, 4, 1]
 
 
 @pytest.mark.usefixtures("unchecked")

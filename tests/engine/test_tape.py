@@ -3,6 +3,7 @@
 # ruff: noqa: ARG002  (an output is handed more than it needs)
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe.core import Examples, Outer, TorchModel
 from dataloupe.engine._alone import units_of
-from dataloupe.engine._convolutions import unfolded
+from dataloupe.engine._convolutions import _Patches, unfolded
 from dataloupe.engine._gradients import _Gathered, check_own, coverage, one_batch, surveyed, verified
 from dataloupe.engine._tape import Where
 
@@ -210,15 +211,28 @@ RULED = {
 }  # fmt: skip
 
 
-def test_patches_of_some_examples_are_those_of_all():
-    x = numbers(5, 1, 4, 7, 6)(torch.float64)
-    for groups in (1, 2):
-        left = numbers(5, groups, 20, 3)(torch.float64)
-        found = unfolded(left, x, (3, 3), (1, 0, 1))
-        part, whole = found.part(slice(1, 3)), Outer(found.left, found.right, found.kernel)
-        assert found.matrix == whole.matrix == (3 * groups, 36 // groups)
-        torch.testing.assert_close(part.product(), whole.product()[1:3])
-        torch.testing.assert_close(found.product(), whole.product())
+@pytest.mark.parametrize(
+    ("shape", "kernel", "settings", "groups"),
+    [
+        ((5, 1, 4, 7, 6), (3, 3), (1, 0, 1), 1),
+        ((5, 1, 4, 7, 6), (3, 3), (1, 0, 1), 2),
+        ((5, 1, 12, 7, 6), (3, 3), (1, 1, 1), 1),
+        ((5, 2, 12, 9, 8), (3, 3), ((2, 1), (1, 0), (1, 2)), 1),
+        ((5, 1, 64, 7, 6), (2, 3), (2, "valid", 1), 2),
+        ((5, 1, 16, 5, 6, 4), (3, 2, 2), (1, "same", 1), 1),
+    ],
+)
+def test_patches_of_some_examples_are_those_of_all(shape, kernel, settings, groups):
+    x = numbers(*shape)(torch.float64)
+    seen = _Patches(x, kernel, settings, groups)
+    left = numbers(5, groups, seen.whole.shape[2], 3)(torch.float64)
+    found = unfolded(left, x, kernel, settings)
+    part, whole = found.part(slice(1, 3)), Outer(found.left, found.right, found.kernel)
+    assert found.seen.in_strips == (shape[2] // groups * kernel[-1] >= 32)
+    assert found.matrix == whole.matrix == (3 * groups, shape[2] // groups * math.prod(kernel))
+    torch.testing.assert_close(part.product(), whole.product()[1:3])
+    torch.testing.assert_close(part.right, whole.right[1:3])
+    torch.testing.assert_close(found.product(), whole.product())
 
 
 class Odd(nn.Module):

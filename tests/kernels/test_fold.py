@@ -23,7 +23,7 @@ def by_hand(out, rows, scales, turns, signs):
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(1, 4),
-    st.integers(1, 5),
+    st.integers(1, 20),
     st.integers(1, 12),
     st.integers(1, 9),
     st.tuples(*[st.booleans()] * 3),

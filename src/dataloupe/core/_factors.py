@@ -28,9 +28,19 @@ class Outer(NamedTuple):
         """Rows and columns of the parameter."""
         return self.left.shape[1] * self.left.shape[3], self.right.shape[3]
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers of one example are in memory at a time while its gradient is made."""
+        rows, columns = self.matrix
+        return max(rows * columns, self.left.shape[1] * self.left.shape[2] * columns)
+
+    def made(self) -> Float[Tensor, "b rows c"]:
+        """The gradients, columns in the order of ``right``."""
+        return (self.left.mT @ self.right).flatten(1, 2)
+
     def product(self) -> Float[Tensor, "b rows c"]:
         """The gradients themselves."""
-        found = (self.left.mT @ self.right).flatten(1, 2)
+        found = self.made()
         return found if self.kernel == 1 else found.unflatten(2, (self.kernel, -1)).mT.flatten(2)
 
     def as_right(self, rows: Shaped[Tensor, "*rows c"]) -> Shaped[Tensor, "*rows c"]:

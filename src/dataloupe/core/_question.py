@@ -16,6 +16,9 @@ from dataloupe.core._learner import Learner, ModelSource, SteppedLearner
 from dataloupe.core._model import Model
 from dataloupe.core._subsets import Subsets
 
+_ROWS, _PREDICTED = 1024, 1 << 26
+"""A block has no more rows than this, and no more predicted numbers."""
+
 
 @runtime_checkable
 class Output(Protocol):
@@ -148,9 +151,9 @@ class Question:
 
     def measure(self, model: Model) -> Float[np.ndarray, " m"]:
         """The output of one model on every target row."""
-        return flat_values(self, lambda rows: one_value(self.output, model, rows)[None])[0]
+        return flat_values(self, lambda rows: one_value(self.output, model, rows)[None], model)[0]
 
-    def blocks(self, data: Examples, rows: int = 1024) -> Iterator[tuple[int, Rows]]:
+    def blocks(self, data: Examples, rows: int = _ROWS) -> Iterator[tuple[int, Rows]]:
         """The examples in blocks: (first row, rows)."""
         for start in range(0, len(data), rows):
             yield start, data.take(np.arange(start, min(start + rows, len(data))))
@@ -221,10 +224,17 @@ def one_value(output: Output, model: Model, rows: Rows) -> Tensor:
     return values.reshape(len(values), -1)
 
 
-def flat_values(question: Question, values: Callable[[Rows], Tensor]) -> Float[np.ndarray, "k m"]:
-    """Values ``[k, b, c]`` of k models, block by block of targets, as one row of target rows per model."""
+def flat_values(
+    question: Question, values: Callable[[Rows], Tensor], model: Model, k: int = 1
+) -> Float[np.ndarray, "k m"]:
+    """Values ``[k, b, c]`` of k models (one of them is given), block by block of targets, as one row of target rows per model.
+
+    A block has no more rows than fit with all that the models predict: a language model does for every token.
+    """
+    with torch.no_grad():
+        predicted = k * model.predict(question.targets.take([0]).inputs).numel()
     found = []
-    for _, rows in question.blocks(question.targets):
+    for _, rows in question.blocks(question.targets, max(1, min(_ROWS, _PREDICTED // max(1, predicted)))):
         valid = question.output.valid(rows)
         block = values(rows)
         if block.shape[1:] != valid.shape:

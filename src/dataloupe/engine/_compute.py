@@ -230,6 +230,8 @@ def widened(tensor: Tensor) -> Tensor:
 
 def widened_factors(found: Contribution) -> Contribution:
     """A contribution whose products and sums will be fp32."""
+    if not any(isinstance(part, Tensor) and part.dtype in _HALF for part in found):
+        return found
     tensors: dict[str, Any] = {
         name: widened(part) for name, part in found._asdict().items() if isinstance(part, Tensor)
     }
@@ -238,7 +240,9 @@ def widened_factors(found: Contribution) -> Contribution:
 
 def on_host(found: Contribution) -> Contribution:
     """A contribution where arrays are, for methods that go on there."""
-    if isinstance(found, Outer) and found.left.device.type != "cpu":
+    if next(part for part in found if isinstance(part, Tensor)).device.type == "cpu":
+        return found
+    if isinstance(found, Outer):
         return Outer(found.left.cpu(), found.right.cpu(), found.kernel)
     tensors: dict[str, Any] = {
         name: part.cpu() for name, part in found._asdict().items() if isinstance(part, Tensor)

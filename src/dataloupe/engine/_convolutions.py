@@ -4,8 +4,9 @@
 
 import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from dataloupe.core import Contribution, Direct, Outer
 from dataloupe.engine._tape import Call, Gradients, Part
 
 Found = Iterator[tuple[Part, Contribution]]
+_ENOUGH = 32
+"""So many columns make a product worth its call."""
 
 
 def convolution(
@@ -86,28 +89,48 @@ def _places(values: Tensor, groups: int) -> Tensor:
 
 
 class Unfolded(Outer):
-    """Factors of which the right one is made when it is asked for: patches take many times the memory of a picture."""
+    """Factors of which the right one is made when it is asked for: patches take many times the memory of a picture.
+
+    The gradients themselves do without where channels are many: of patches as wide as the kernel and one place high
+    those that a row of the kernel meets are neighbours in memory, so that there is one product for each of its rows.
+    """
+
+    @property
+    def seen(self) -> "_Patches":
+        """What is to be made."""
+        return super().right  # type: ignore[return-value]
 
     @property
     def right(self) -> Tensor:
         """All patches."""
-        return super().right().to(self.left.dtype)  # type: ignore[operator]
+        return self.seen.whole.to(self.left.dtype)
 
-    def part(self, rows: slice) -> Outer:
+    def part(self, rows: slice) -> "Unfolded":
         """Some of the examples: their patches alone are made."""
-        right = super().right.part(rows)  # type: ignore[attr-defined]
-        return Outer(self.left[rows], right.to(self.left.dtype), self.kernel)
+        return Unfolded(self.left[rows], self.seen.some(rows), self.kernel)  # type: ignore[arg-type]
 
     @property
     def matrix(self) -> tuple[int, int]:
         """Rows and columns of the parameter."""
         _, groups, _, rows = self.left.shape
-        return groups * rows, super().right.columns  # type: ignore[attr-defined]
+        return groups * rows, self.seen.columns
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers of one example are in memory at a time while its gradient is made."""
+        return super().numbers // (self.seen.heights if self.seen.in_strips else 1)
+
+    def made(self) -> Tensor:
+        """The gradients, columns in the order of ``right``."""
+        if not self.seen.in_strips:
+            return super().made()
+        left = self.left.mT
+        return torch.cat([left @ strip.to(left.dtype) for strip in self.seen.strips()], 3).flatten(1, 2)
 
 
 @dataclasses.dataclass(eq=False)
 class _Patches:
-    """Patches to be made; kept once all were."""
+    """The patches of ``x [b, t, channels, *places]`` that a convolution sees; kept once all were made."""
 
     x: Tensor
     kernel: tuple[int, ...]
@@ -119,18 +142,45 @@ class _Patches:
         """How many numbers a patch has."""
         return self.x.shape[2] // self.groups * math.prod(self.kernel)
 
-    def part(self, rows: slice) -> Tensor:
+    @property
+    def heights(self) -> int:
+        """How many rows a kernel has, over all axes but the last."""
+        return math.prod(self.kernel[:-1])
+
+    @property
+    def in_strips(self) -> bool:
+        """Whether products with one row of the kernel are large enough."""
+        return self.heights > 1 and self.columns // self.heights >= _ENOUGH
+
+    def some(self, rows: slice) -> "_Patches":
         """Those of some examples."""
-        return patches(self.x[rows], self.kernel, self.settings, self.groups)
+        return dataclasses.replace(self, x=self.x[rows])
 
     @functools.cached_property
-    def all(self) -> Tensor:
-        """Those of all."""
-        return self.part(slice(None))
+    def whole(self) -> Tensor:
+        """``[b, groups, t places, kernel x channels]``, in whichever order copies the longer runs of numbers."""
+        x, stride, dilation = _padded(self.x, self.kernel, self.settings)
+        channels = x.shape[2] // self.groups
+        run = channels * (self.kernel[-1] if self.groups == dilation[-1] == 1 else 1)
+        width = _counts(x, self.kernel, stride, dilation)[-1]
+        found = _windows(
+            x, self.kernel, stride, dilation, self.groups, by_channel=width * (stride[-1] == 1) > run
+        )
+        return found.flatten(2, 1 + x.ndim - 2)
 
-    def __call__(self) -> Tensor:
-        """Those of all."""
-        return self.all
+    def strips(self) -> Iterator[Tensor]:
+        """What every row of the kernel meets, ``[b, groups, t places, width of the kernel x channels]``."""
+        x, stride, dilation = _padded(self.x, self.kernel, self.settings)
+        flat, every = (1,) * (len(self.kernel) - 1), _counts(x, self.kernel, stride, dilation)
+        found = _windows(
+            x, (*flat, self.kernel[-1]), (*flat, stride[-1]), dilation, self.groups, by_channel=False
+        ).contiguous()
+        for places in itertools.product(*map(range, self.kernel[:-1])):
+            met = [
+                slice(d * at, d * at + s * (count - 1) + 1, s)
+                for at, d, s, count in zip(places, dilation, stride, every, strict=False)
+            ]
+            yield found[:, :, :, *met].flatten(2, -2)
 
 
 def unfolded(left: Tensor, x: Tensor, kernel: tuple[int, ...], settings: tuple[Any, ...]) -> Unfolded:
@@ -138,47 +188,49 @@ def unfolded(left: Tensor, x: Tensor, kernel: tuple[int, ...], settings: tuple[A
     return Unfolded(left, _Patches(x, kernel, settings, left.shape[1]), math.prod(kernel))  # type: ignore[arg-type]
 
 
-def patches(x: Tensor, kernel: tuple[int, ...], settings: tuple[Any, ...], groups: int = 1) -> Tensor:
-    """The patches that a convolution of ``x [b, t, channels, *places]`` sees: ``[b, groups, t places, kernel x channels]``.
+def _windows(
+    x: Tensor,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    *,
+    by_channel: bool,
+) -> Tensor:
+    """What a kernel sees at every place, ``[b, groups, t, *places, kernel x channels]``; copied channel by channel or not."""
+    b, t, channels = x.shape[:3]
+    x = x.contiguous() if by_channel else x.movedim(2, -1).contiguous().movedim(-1, 2)
+    step, axes = x.stride(), len(kernel)
+    sizes = (b, t, groups, channels // groups, *kernel, *_counts(x, kernel, stride, dilation))
+    steps = (*step[:2], channels // groups * step[2], step[2])
+    steps += tuple(n * d for n, d in zip(step[3:], dilation, strict=True))
+    steps += tuple(n * s for n, s in zip(step[3:], stride, strict=True))
+    view, kernels, spots = x.as_strided(sizes, steps), range(4, 4 + axes), range(4 + axes, 4 + 2 * axes)
+    if by_channel:
+        columns = view.permute(0, 2, *kernels, 3, 1, *spots).flatten(2, 2 + axes)
+        return columns.contiguous().movedim(2, -1)
+    return view.permute(0, 2, 1, *spots, *kernels, 3).flatten(3 + axes)
 
-    Written in whichever order copies the longer runs of numbers that are neighbours in memory.
-    """
-    b, axes = len(x), len(kernel)
-    x, stride, padding, dilation = _padded(x.flatten(0, 1), kernel, settings)
-    x = F.pad(x, [side for size in reversed(padding) for side in (size, size)])
-    places = [
+
+def _counts(x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> list[int]:
+    """At how many places of every axis a kernel fits."""
+    return [
         (size - d * (k - 1) - 1) // s + 1
-        for size, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)
+        for size, k, s, d in zip(x.shape[3:], kernel, stride, dilation, strict=True)
     ]
-    channels = x.shape[1] // groups
-    last = channels * (kernel[-1] if groups == dilation[-1] == 1 else 1)
-    if places[-1] * (stride[-1] == 1) > last:
-        x = x.contiguous()
-    else:
-        x = x.movedim(1, -1).contiguous().movedim(-1, 1)
-    step = x.stride()
-    sizes = (len(x), groups, channels, *kernel, *places)
-    steps = (step[0], channels * step[1], step[1])
-    steps += tuple(n * d for n, d in zip(step[2:], dilation, strict=True))
-    steps += tuple(n * s for n, s in zip(step[2:], stride, strict=True))
-    view = x.as_strided(sizes, steps).unflatten(0, (b, -1))
-    whole, group, channel = 0, 2, 3
-    kernels, spots = list(range(4, 4 + axes)), list(range(4 + axes, 4 + 2 * axes))
-    if x.is_contiguous():
-        columns = view.permute(whole, group, *kernels, channel, 1, *spots)
-        return columns.flatten(2, 2 + axes).flatten(3).mT
-    rows = view.permute(whole, group, 1, *spots, *kernels, channel)
-    return rows.flatten(2, 2 + axes).flatten(3)
 
 
-def _padded(x: Tensor, kernel: tuple[int, ...], settings: tuple[Any, ...]) -> tuple[Tensor, Any, Any, Any]:
-    """Padding in words done, and stride, padding and dilation with a number for every axis."""
+def _padded(x: Tensor, kernel: tuple[int, ...], settings: tuple[Any, ...]) -> tuple[Tensor, Any, Any]:
+    """With its padding around it, and stride and dilation with a number for every axis."""
     stride, padding, dilation = (_each(setting, len(kernel)) for setting in settings)
     if isinstance(padding, str):
         spread = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
-        x = F.pad(x, [side for s in reversed(spread) for side in (s // 2, s - s // 2)])
-        padding = (0,) * len(kernel)
-    return x, stride, padding, dilation
+        sides = [(s // 2, s - s // 2) for s in spread]
+    else:
+        sides = [(size, size) for size in padding]
+    if any(map(any, sides)):
+        x = F.pad(x.flatten(0, 1), [n for side in reversed(sides) for n in side]).unflatten(0, x.shape[:2])
+    return x, stride, dilation
 
 
 def _each(setting: Any, axes: int) -> Any:

@@ -10,7 +10,7 @@ and tell as well which parameters are used in a way that has no rule.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -136,7 +136,7 @@ class Tape(TorchFunctionMode):
     ) -> Any:
         """Call the function; tap its value if a parameter went in and there is a rule for it."""
         kwargs = kwargs or {}
-        given = {part.name for one in _tensors_in(args, kwargs) if (part := self.find(one)) is not None}
+        given = {*self._named(args), *self._named(kwargs.values())}
         if not given:
             return self.rules.replaced.get(func, func)(*args, **kwargs)
         if func in self.rules.opened:
@@ -161,6 +161,14 @@ class Tape(TorchFunctionMode):
     def find(self, tensor: Any) -> Part | None:
         """The parameter behind an argument."""
         return self.parts.get(id(tensor)) if isinstance(tensor, Tensor) else None
+
+    def _named(self, given: Iterable[Any]) -> Iterator[str]:
+        """The parameters among nested arguments."""
+        for one in given:
+            if (part := self.parts.get(id(one))) is not None:
+                yield part.name
+            elif isinstance(one, list | tuple | dict):
+                yield from self._named(one.values() if isinstance(one, dict) else one)
 
     def _derive(self, parts_of: Callable[..., Any], value: Any, args: tuple[Any, ...], kwargs: Any) -> bool:
         """Note the parts of a parameter that a call gave (its transpose, some rows); whether it did."""
@@ -269,17 +277,6 @@ def _close(one: Tensor, other: Tensor) -> bool:
     """Alike but for rounding."""
     scale = float(one.abs().max()) if one.numel() else 0.0
     return bool(((one - other).abs() <= 1e-4 * scale).all())
-
-
-def _tensors_in(*trees: Any) -> Iterator[Tensor]:
-    """All tensors of nested arguments."""
-    for tree in trees:
-        if isinstance(tree, Tensor):
-            yield tree
-        elif isinstance(tree, list | tuple):
-            yield from _tensors_in(*tree)
-        elif isinstance(tree, dict):
-            yield from _tensors_in(*tree.values())
 
 
 def _holds_tensors(value: Any) -> bool:

@@ -216,6 +216,8 @@ def measure_stack(question: Question, learner: SteppedLearner, states: State) ->
     return flat_values(
         question,
         lambda rows: torch.vmap(lambda state: one_value(question.output, learner.model(state), rows))(states),
+        learner.model(pick(states, 0)),
+        k=len(states.seed),
     )
 
 

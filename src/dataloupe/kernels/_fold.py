@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import no_type_check
 
 import numba
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -31,7 +32,7 @@ def fold_add(
         return
     arrays = [tensor.contiguous().numpy() for tensor in (rows.float(), scales.float(), turns, signs)]
     lines, work, into = len(out), rows.shape[0] * turns.shape[1] * rows.shape[2], out.numpy()
-    lanes = min(torch.get_num_threads(), lines) if work > 1 << 15 else 1
+    lanes = min(torch.get_num_threads(), lines) if work > 1 << 17 else 1
     cuts = [lines * lane // lanes for lane in range(lanes + 1)]
 
     def some(first: int, last: int) -> None:
@@ -73,11 +74,14 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:  # noqa: ARG001  (t
 @no_type_check
 @numba.njit(nogil=True)
 def _fold(rows, scales, turns, signs, out, first, last):
-    own = (scales.shape[0] > 1, turns.shape[0] > 1, rows.shape[1] > 1)
+    if rows.shape[1] == 1 and turns.shape[1] > 1:
+        _fold_one_row(rows, scales, turns, signs, out, first, last)
+        return
+    own = (scales.shape[0] > 1, turns.shape[0] > 1)
     c, d = rows.shape[2], out.shape[1]
     for b in range(first, last):
         for i in range(turns.shape[1]):
-            row = rows[b, i if own[2] else 0]
+            row = rows[b, i]
             scale = scales[b if own[0] else 0, i]
             to, j = turns[b if own[1] else 0, i], 0
             while j < c:
@@ -86,3 +90,37 @@ def _fold(rows, scales, turns, signs, out, first, last):
                 for u in range(run):
                     into[u] += scale * (sign[u] * numbers[u])
                 j, to = j + run, 0
+
+
+@no_type_check
+@numba.njit(nogil=True)
+def _fold_one_row(rows, scales, turns, signs, out, first, last):
+    """A row for all turns is signed and laid round the ring once; four turns of a long one meet ``out`` at a time."""
+    own = (scales.shape[0] > 1, turns.shape[0] > 1)
+    c, d, k = rows.shape[2], out.shape[1], turns.shape[1]
+    span = min(c, d)
+    by_four = k // 4 * 4 if 2 * span >= d else 0
+    ring = np.zeros(2 * d, np.float32)
+    for b in range(first, last):
+        ring[:span] = 0.0
+        for start in range(0, c, d):
+            run = min(d, c - start)
+            numbers, sign, into = rows[b, 0, start : start + run], signs[start : start + run], ring[:run]
+            for u in range(run):
+                into[u] += sign[u] * numbers[u]
+        ring[d : d + span] = ring[:span]
+        scale, turn, line = scales[b if own[0] else 0], turns[b if own[1] else 0], out[b]
+        for i in range(0, by_four, 4):
+            s0, s1, s2, s3 = scale[i : i + 4]
+            t0, t1, t2, t3 = d - turn[i : i + 4]
+            r0, r1, r2, r3 = ring[t0:], ring[t1:], ring[t2:], ring[t3:]
+            for u in range(d):
+                line[u] = line[u] + s0 * r0[u] + s1 * r1[u] + s2 * r2[u] + s3 * r3[u]
+        for i in range(by_four, k):
+            factor, to = scale[i], turn[i]
+            run = min(span, d - to)
+            before, after, end = ring[:run], ring[run:span], line[to : to + run]
+            for u in range(run):
+                end[u] += factor * before[u]
+            for u in range(span - run):
+                line[u] += factor * after[u]

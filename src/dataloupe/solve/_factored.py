@@ -14,7 +14,7 @@ from dataloupe._identity import Stream
 from dataloupe.core import Contribution, Outer, Picked
 from dataloupe.kernels import fold_add
 
-_AT_ONCE = 1 << 20
+_AT_ONCE = 1 << 21
 """Numbers of products in memory at a time: they stay near the cache."""
 
 
@@ -136,8 +136,7 @@ def _size(sketch: FactoredSketch, shape: torch.Size) -> tuple[int, int]:
 
 def _numbers(weight: _Weight, found: Contribution) -> int:
     """The most numbers that are made of one example at a time."""
-    places = found.left.shape[1] * found.left.shape[2] if isinstance(found, Outer) else 1
-    return max(math.prod(weight.matrix), places * weight.matrix[1])
+    return found.numbers if isinstance(found, Outer) else math.prod(weight.matrix)
 
 
 def _parts(examples: int, numbers: int) -> list[slice]:
@@ -164,7 +163,7 @@ def _inner(weight: _Weight, found: Contribution) -> Float[Tensor, "b kr kc"]:
     if isinstance(found, Outer):
         if not _product_first(weight, found):
             return _factors_first(weight, found)
-        product = (found.left.mT @ found.right).flatten(1, 2)
+        product = found.made()
     else:
         product = found.product().reshape(-1, *weight.matrix)
     half = _meet(_in_order(weight, product.float(), found), right)
