@@ -16,7 +16,9 @@ from dataloupe._errors import DataloupeError as DataloupeError
 from dataloupe._errors import StoreError as StoreError
 from dataloupe._errors import TrainingError as TrainingError
 from dataloupe._errors import UnitsError as UnitsError
+from dataloupe.apps import AA as AA
 from dataloupe.apps import Clusters as Clusters
+from dataloupe.apps import Difference as Difference
 from dataloupe.apps import DirectionRemoval as DirectionRemoval
 from dataloupe.apps import GroupInfluences as GroupInfluences
 from dataloupe.apps import Leaks as Leaks
@@ -30,6 +32,7 @@ from dataloupe.apps import SupportCase as SupportCase
 from dataloupe.apps import SupportCurve as SupportCurve
 from dataloupe.apps import WhatIf as WhatIf
 from dataloupe.apps import clusters as clusters
+from dataloupe.apps import compare as compare
 from dataloupe.apps import detectable as detectable
 from dataloupe.apps import detection_power as detection_power
 from dataloupe.apps import group_influences as group_influences
@@ -61,6 +64,7 @@ from dataloupe.core import Question as Question
 from dataloupe.core import SteppedLearner as SteppedLearner
 from dataloupe.core import Subsets as Subsets
 from dataloupe.core import TorchModel as TorchModel
+from dataloupe.core import pooled as pooled
 from dataloupe.judge import LDS as LDS
 from dataloupe.judge import Calibration as Calibration
 from dataloupe.judge import Fidelity as Fidelity

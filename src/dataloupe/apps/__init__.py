@@ -1,5 +1,9 @@
 """Applications: from attributions to decisions that retraining can test."""
 
+from dataloupe.apps._chance import AA as AA
+from dataloupe.apps._difference import Chance as Chance
+from dataloupe.apps._difference import Difference as Difference
+from dataloupe.apps._difference import Directions as Directions
 from dataloupe.apps._direction import DirectionRemoval as DirectionRemoval
 from dataloupe.apps._direction import GroupEffect as GroupEffect
 from dataloupe.apps._direction import removal_of_direction as removal_of_direction
@@ -14,6 +18,7 @@ from dataloupe.apps._linearity import correlated_subsets as correlated_subsets
 from dataloupe.apps._linearity import linear_residual as linear_residual
 from dataloupe.apps._mislabels import Mislabels as Mislabels
 from dataloupe.apps._mislabels import mislabels as mislabels
+from dataloupe.apps._modeldiff import compare as compare
 from dataloupe.apps._sample_size import Spread as Spread
 from dataloupe.apps._sample_size import detectable as detectable
 from dataloupe.apps._sample_size import detection_power as detection_power

@@ -263,5 +263,7 @@ def plain(result: Any) -> Facts:
             value = value.tolist()
         elif isinstance(value, tuple):
             value = [plain(part) if dataclasses.is_dataclass(part) else part for part in value]
+        elif dataclasses.is_dataclass(value):
+            value = plain(value)
         found[field.name] = value
     return found

@@ -7,6 +7,7 @@ from dataloupe.core._attribution import Info as Info
 from dataloupe.core._attribution import Uncertainty as Uncertainty
 from dataloupe.core._attribution import Units as Units
 from dataloupe.core._attribution import needs_units as needs_units
+from dataloupe.core._attribution import pooled as pooled
 from dataloupe.core._attribution import room_for as room_for
 from dataloupe.core._attributor import AbstractAttributor as AbstractAttributor
 from dataloupe.core._attributor import Needs as Needs

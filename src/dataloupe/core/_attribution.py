@@ -282,6 +282,31 @@ class DenseAttribution:
         )
 
 
+def pooled(attributions: "Sequence[DenseAttribution]") -> DenseAttribution:
+    """The mean of several attributions of one question, which become its single models (``parts``): from other models or subsets each.
+
+    Scores are averaged as they are, so all must have the same units. Raises ``BadInput`` dl-508.
+
+    >>> one, two = (DenseAttribution(np.array([[x, 0.0]]), Info("by hand")) for x in (1.0, 3.0))
+    >>> both = pooled([one, two])
+    >>> both.scores.tolist(), len(both.parts())
+    ([[2.0, 0.0]], 2)
+    """
+    shapes, units = {one.scores.shape for one in attributions}, {one.units for one in attributions}
+    if len(attributions) < 2 or len(shapes) > 1 or len(units) > 1:
+        raise BadInput(
+            "dl-508",
+            asked="the mean of several attributions of one question",
+            found=f"{len(attributions)} of shapes {sorted(shapes)} in units {sorted(units)}",
+            do="give at least two, over the same targets and training rows and in the same units",
+        )
+    first = attributions[0]
+    scores = np.mean([one.scores for one in attributions], axis=0, dtype=np.float64).astype(np.float32)
+    info = dataclasses.replace(first.info, certificate={}, cost={}, note=f"the mean of {len(attributions)}")
+    kept = {name: getattr(first, name) for name in ("units", "train", "targets", "index")}
+    return DenseAttribution(scores, info, pieces=tuple(attributions), **kept)
+
+
 def room_for(shape: tuple[int, int]) -> Float[np.ndarray, "m n"]:
     """Zeros for scores: in memory, or beyond 2^28 numbers in a temporary file that goes when they go."""
     if shape[0] * shape[1] <= LARGE:

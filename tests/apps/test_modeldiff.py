@@ -1,0 +1,201 @@
+"""Two algorithms' attributions: a planted direction is found, chance is not, and bad input is named."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dataloupe as dl
+from dataloupe._errors import BadInput
+from dataloupe._identity import Stream
+from dataloupe.apps._chance import Halves, possible_splits, reliability, splits_of
+from dataloupe.core import DenseAttribution, Examples, Info
+from dataloupe.solve import contrast
+
+M, N = 80, 400
+
+
+def algorithm(draws, signal, models=10, noise=0.7):
+    """An ensemble whose models see the signal with noise of that length."""
+    each = noise / N**0.5 * draws.standard_normal((models, *signal.shape)) + signal
+    parts = tuple(DenseAttribution(part.astype(np.float32), Info("planted")) for part in each)
+    return DenseAttribution(each.mean(axis=0).astype(np.float32), Info("planted"), pieces=parts)
+
+
+def planted(seed, size=0.6, **settings):
+    """(A, B, direction): A moves the first ten targets along a direction of 20 training rows, B does not."""
+    draws = np.random.default_rng(seed)
+    shared = draws.standard_normal((M, 8)) @ draws.standard_normal((8, N))
+    shared /= np.linalg.norm(shared, axis=1, keepdims=True)
+    u = np.zeros(N)
+    u[:20] = 20**-0.5
+    moved = np.where(np.arange(M) < 10, size, 0.0)
+    return algorithm(draws, shared + np.outer(moved, u), **settings), algorithm(draws, shared, **settings), u
+
+
+QUICK = dl.AA(splits=99, observed=4)
+
+
+@pytest.mark.parametrize("by", ["residual", "contrastive", "generalised", "sparse"])
+def test_the_planted_direction_is_found(by):
+    a, b, u = planted(seed=0, noise=0.3)
+    found = dl.compare(a, b, components=2, by=by, null=None)
+    assert abs(found.sides[0].vectors[0] @ u) > (0.85 if by == "contrastive" else 0.95)
+    assert set(found.sides[0].most(0, 10)) == set(range(10))
+    assert found.sides[0].ratio[0] > 5
+    np.testing.assert_allclose(np.linalg.norm(found.sides[0].vectors, axis=1), 1.0, rtol=1e-5)
+    assert (found.sides[0].vectors[[0, 1], np.abs(found.sides[0].vectors).argmax(axis=1)] > 0).all()
+
+
+def test_the_null_keeps_the_planted_direction_and_no_other():
+    a, b, u = planted(seed=1)
+    found = dl.compare(a, b, components=3, null=QUICK, names=("with", "without"))
+    ((side, component),) = found.found
+    assert (side.of, side.against, component) == ("with", "without", 0)
+    assert abs(side.vectors[0] @ u) > 0.9
+    assert side.p[0] == side.ratio_p[0] == 0.01
+    assert side.stability[0] > 0.8 > side.stability[1]
+    assert (found.chance.half, found.chance.splits) == (5, 99)
+    assert "direction 0 of with" in str(found)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_same_algorithm_does_not_differ(seed):
+    a, b, _ = planted(seed=seed, size=0.0)
+    found = dl.compare(a, b, components=3, null=QUICK)
+    assert found.found == []
+    assert "no difference found" in str(found)
+    assert found.denoised.mean() > found.cosine.mean() + 0.03
+    assert found.denoised.mean() == pytest.approx(1.0, abs=0.03)
+
+
+def test_lengths_of_rows_do_not_matter():
+    a, b, _ = planted(seed=2)
+    scale = np.exp(np.random.default_rng(0).standard_normal((M, 1))).astype(np.float32)
+    longer = DenseAttribution(7 * scale * a.scores, a.info)
+    plain, scaled = (dl.compare(one, b, components=2, null=None).sides[0] for one in (a, longer))
+    np.testing.assert_allclose(scaled.vectors, plain.vectors, atol=1e-4)
+
+
+def test_residual_rows_are_orthogonal_to_the_other_and_their_length_is_the_sine():
+    a, b, _ = planted(seed=3)
+    found = contrast(a.scores, b.scores, 5, stream=Stream.root(0))
+    one, two = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (a.scores, b.scores))
+    cosine = (one * two).sum(axis=1)
+    rows = one - cosine[:, None] * two
+    assert np.abs((rows * two).sum(axis=1)).max() < 1e-5
+    np.testing.assert_allclose((rows**2).sum(axis=1), 1 - cosine**2, atol=1e-5)
+    exact = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False)[:2] / M**0.5
+    np.testing.assert_allclose(found.values[:2], exact, rtol=0.02)
+
+
+def test_contrastive_and_generalised_directions_are_the_eigenvectors():
+    draws = np.random.default_rng(0)
+    a, b = draws.standard_normal((2, 30, 12)).astype(np.float32)
+    one, two = (np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), np.float64) for x in (a, b))
+    s, t = (np.cov(x, rowvar=False, bias=True) for x in (one, two))
+    values, vectors = np.linalg.eigh(s - t)
+    found = contrast(a, b, 3, by="contrastive", stream=Stream.root(0))
+    np.testing.assert_allclose(found.values, values[::-1][:3], rtol=1e-4)
+    assert abs(found.vectors[0] @ vectors[:, -1]) > 0.999
+    found = contrast(a, b, 1, by="generalised", stream=Stream.root(0))
+    u = found.vectors[0].astype(np.float64)
+    np.testing.assert_allclose(s @ u, found.values[0] * (t @ u + 0.1 * np.trace(t) / 12 * u), atol=1e-5)
+
+
+def test_reliability_is_what_is_left_of_the_signal():
+    draws = np.random.default_rng(0)
+    signal = draws.standard_normal((40, 5000))
+    parts = [signal + 2.0 * draws.standard_normal(signal.shape) for _ in range(4)]
+    np.testing.assert_allclose(reliability(parts), 1 / (1 + 4 / 4), atol=0.04)
+    noise = [draws.standard_normal((40, 5000)) for _ in range(4)]
+    assert reliability(noise).max() < 0.2
+    assert (reliability([np.zeros((3, 5))] * 2) == 0).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 14), st.integers(0, 3), st.integers(1, 40))
+def test_splits_are_distinct_pairs_of_disjoint_halves(models, fewer, wanted):
+    half = max(1, models // 2 - fewer)
+    wanted = min(wanted, possible_splits(models, half))
+    found = splits_of(models, half, wanted, Stream.root(0))
+    assert len({frozenset(split) for split in found}) == len(found) == wanted
+    for one, two in found:
+        assert len(one) == len(two) == half
+        assert not set(one) & set(two)
+
+
+def test_sums_over_halves_are_the_sums():
+    parts = list(np.random.default_rng(0).standard_normal((7, 3, 5)).astype(np.float32))
+    splits = splits_of(7, 3, 30, Stream.root(1))
+    halves = Halves(parts, splits)
+    for i, split in enumerate(splits):
+        for found, members in zip(halves.at(i), split, strict=True):
+            np.testing.assert_allclose(found, sum(parts[k] for k in members), atol=1e-5)
+
+
+def test_rows_without_scores_are_told_and_stay_out():
+    a, b, u = planted(seed=4, noise=0.3)
+    for one, rows in ((a, [11]), (b, [12, 13])):
+        one.scores[rows] = 0.0
+    found = dl.compare(a, b, components=1, null=None)
+    assert [note.split(" of ")[0] for note in found.notes] == ["1", "2"]
+    assert abs(found.sides[0].vectors[0] @ u) > 0.9
+    assert found.cosine[11] == found.cosine[12] == 0.0
+
+
+def test_unequal_ensembles_are_held_against_the_smaller():
+    a, b, _ = planted(seed=5)
+    more = algorithm(np.random.default_rng(6), b.scores, models=14)
+    found = dl.compare(a, more, components=1, null=QUICK)
+    assert found.chance.half == 5
+    assert any("10 models of A and 14 of B" in note for note in found.notes)
+
+
+def test_the_same_seed_gives_the_same_answer_and_json_holds_it():
+    a, b, _ = planted(seed=7)
+    one, two = (dl.compare(a, b, components=2, null=QUICK) for _ in range(2))
+    assert json.dumps(one.to_json()) == json.dumps(two.to_json())
+    assert one.to_json()["chance"]["half"] == 5
+    assert "vectors" not in one.to_json()["sides"][0]
+
+
+def with_data(one, seed):
+    data = Examples(np.random.default_rng(seed).standard_normal((N, 2)).astype(np.float32))
+    return dataclasses.replace(one, train=data)
+
+
+def test_what_cannot_be_compared_is_refused():
+    a, b, _ = planted(seed=0)
+    turned = DenseAttribution(np.ascontiguousarray(b.scores.T), b.info)
+    fewer = DenseAttribution(b.scores[:, :-1], b.info)
+    reordered = dataclasses.replace(b, index=np.stack([np.arange(M)[::-1], np.zeros(M, int)], axis=1))
+    straight = dataclasses.replace(a, index=np.stack([np.arange(M), np.zeros(M, int)], axis=1))
+    for one, other, words in (
+        (a, turned, "transposed"),
+        (a, fewer, "399"),
+        (straight, reordered, "another order"),
+        (with_data(a, 0), with_data(b, 1), "other training data"),
+    ):
+        with pytest.raises(BadInput, match=f"dl-780(.|\n)*{words}"):
+            dl.compare(one, other, components=2, null=None)
+    with pytest.raises(BadInput, match="dl-780"):
+        dl.compare(a, b, components=M)
+    with pytest.raises(BadInput, match="dl-781"):
+        dl.compare(a, b, components=1, null=None).sides[0].targets(0, M)
+
+
+def test_a_null_that_is_not_possible_is_refused():
+    a, b, _ = planted(seed=0, models=8)
+    with pytest.raises(BadInput, match="dl-783(.|\n)*35 ways"):
+        dl.compare(a, b, components=1)
+    assert dl.compare(a, b, components=1, null=dl.AA(splits=35, level=0.95, observed=2)).chance.splits == 35
+    with pytest.raises(BadInput, match="dl-783(.|\n)*0 single models behind A"):
+        dl.compare(DenseAttribution(a.scores, a.info), b, components=1)
+    with pytest.raises(BadInput, match="dl-782"):
+        dl.AA(splits=20)
+    with pytest.raises(BadInput, match="dl-508"):
+        dl.pooled([a])
