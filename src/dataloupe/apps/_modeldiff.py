@@ -44,7 +44,7 @@ def compare(
     >>> only = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [0.0, 0.0, 0.0]])
     >>> a, b = (DenseAttribution(rows, Info("by hand")) for rows in (shared + only, shared))
     >>> found = compare(a, b, components=1, null=None)
-    >>> found.sides[0].vectors.round(2).tolist(), found.sides[0].ratio.tolist()
+    >>> np.abs(found.sides[0].vectors).round(2).tolist(), found.sides[0].ratio.tolist()
     ([[0.0, 0.0, 1.0]], [inf])
 
     Source: Shah, Park, Ilyas and Madry 2023 (ModelDiff), section 3; the null is ours.

@@ -301,7 +301,7 @@ def pooled(attributions: "Sequence[DenseAttribution]") -> DenseAttribution:
             do="give at least two, over the same targets and training rows and in the same units",
         )
     first = attributions[0]
-    scores = np.mean([one.scores for one in attributions], axis=0, dtype=np.float64).astype(np.float32)
+    scores = np.asarray(np.mean([one.scores for one in attributions], axis=0, dtype=np.float64), np.float32)
     info = dataclasses.replace(first.info, certificate={}, cost={}, note=f"the mean of {len(attributions)}")
     kept = {name: getattr(first, name) for name in ("units", "train", "targets", "index")}
     return DenseAttribution(scores, info, pieces=tuple(attributions), **kept)
