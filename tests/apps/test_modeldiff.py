@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 import dataloupe as dl
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.apps._chance import Halves, possible_splits, reliability, splits_of
+from dataloupe.apps._chance import Halves, deals_of, possible, reliability, splits_of
 from dataloupe.core import DenseAttribution, Examples, Info
 from dataloupe.solve import contrast
 
@@ -36,14 +37,16 @@ def planted(seed, size=0.6, **settings):
     return algorithm(draws, shared + np.outer(moved, u), **settings), algorithm(draws, shared, **settings), u
 
 
-QUICK = dl.AA(splits=99, observed=4)
+QUICK = dl.AA(deals=99, halves=4)
 
 
 @pytest.mark.parametrize("by", ["residual", "contrastive", "generalised", "sparse"])
 def test_the_planted_direction_is_found(by):
     a, b, u = planted(seed=0, noise=0.3)
     found = dl.compare(a, b, components=2, by=by, null=None)
-    least = 0.85 if by == "contrastive" else 0.95  # it also carries what rows of length 1 lose of shared parts
+    least = (
+        0.85 if by == "contrastive" else 0.95
+    )  # it also carries what rows of length 1 lose of shared parts
     assert abs(found.sides[0].vectors[0] @ u) > least
     assert set(found.sides[0].most(0, 10)) == set(range(10))
     assert found.sides[0].ratio[0] > 2.5
@@ -59,7 +62,8 @@ def test_the_null_keeps_the_planted_direction_and_no_other():
     assert abs(side.vectors[0] @ u) > 0.9
     assert side.p[0] == side.ratio_p[0] == 0.01
     assert side.stability[0] > 0.8 > side.stability[1]
-    assert (found.chance.half, found.chance.splits) == (5, 99)
+    assert (found.chance.models, found.chance.deals, found.chance.paired) == (10, 99, False)
+    assert found.chance.value < side.values[0]
     assert "direction 0 of with" in str(found)
 
 
@@ -111,22 +115,59 @@ def test_reliability_is_what_is_left_of_the_signal():
     draws = np.random.default_rng(0)
     signal = draws.standard_normal((40, 5000))
     parts = [signal + 2.0 * draws.standard_normal(signal.shape) for _ in range(4)]
-    np.testing.assert_allclose(reliability(parts), 1 / (1 + 4 / 4), atol=0.04)
+    np.testing.assert_allclose(reliability(parts, 4), 1 / (1 + 4 / 4), atol=0.04)
+    np.testing.assert_allclose(reliability(parts, 16), 1 / (1 + 4 / 16), atol=0.04)
     noise = [draws.standard_normal((40, 5000)) for _ in range(4)]
-    assert reliability(noise).max() < 0.2
-    assert (reliability([np.zeros((3, 5))] * 2) == 0).all()
+    assert reliability(noise, 4).max() < 0.2
+    assert (reliability([np.zeros((3, 5))] * 2, 2) == 0).all()
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 14), st.integers(0, 3), st.integers(1, 40))
-def test_splits_are_distinct_pairs_of_disjoint_halves(models, fewer, wanted):
+def test_splits_are_distinct_pairs_of_disjoint_sets(models, fewer, wanted):
     half = max(1, models // 2 - fewer)
-    wanted = min(wanted, possible_splits(models, half))
+    wanted = min(wanted, math.comb(models, half) * math.comb(models - half, half) // 2)
     found = splits_of(models, half, wanted, Stream.root(0))
     assert len({frozenset(split) for split in found}) == len(found) == wanted
     for one, two in found:
         assert len(one) == len(two) == half
         assert not set(one) & set(two)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 16), st.integers(1, 40), st.booleans())
+def test_deals_are_distinct_and_never_the_true_one(models, wanted, paired):
+    wanted = min(wanted, possible(models, paired=paired))
+    found = deals_of(models, wanted, Stream.root(0), paired=paired)
+    seen = {frozenset(map(frozenset, deal)) for deal in found}
+    assert len(seen) == len(found) == wanted
+    assert frozenset({frozenset(range(models)), frozenset(range(models, 2 * models))}) not in seen
+    for one, two in found:
+        assert sorted([*one, *two]) == list(range(2 * models))
+        assert not paired or all({i % models for i in half} == set(range(models)) for half in (one, two))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10**6))
+def test_p_is_the_rank_of_the_true_deal_among_all(seed):
+    draws = np.random.default_rng(seed)
+    parts = list(draws.standard_normal((6, 12, 20)).astype(np.float32))
+    a, b = (
+        dl.pooled([DenseAttribution(part, Info("x")) for part in some]) for some in (parts[:3], parts[3:])
+    )
+    found = dl.compare(a, b, components=1, null=dl.AA(deals=9, level=0.9, halves=1, seed=seed))
+
+    def largest(one, two):
+        x, y = (sum(parts[k] for k in deal) for deal in (one, two))
+        x, y = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (x, y))
+        rows = reliability(parts, 3)[:, None] * (x - (x * y).sum(axis=1, keepdims=True) * y)
+        return np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False)[0]
+
+    deals = deals_of(3, 9, Stream.root(seed)("chance")("deals"), paired=False)
+    chance = [largest(*deal) for deal in deals]
+    for side, true in zip(found.sides, (((0, 1, 2), (3, 4, 5)), ((3, 4, 5), (0, 1, 2))), strict=True):
+        assert side.p[0] == pytest.approx((1 + sum(value >= largest(*true) for value in chance)) / 10)
+        assert side.values[0] == pytest.approx(largest(*true) / 12**0.5, rel=1e-4)
 
 
 def test_sums_over_halves_are_the_sums():
@@ -152,15 +193,15 @@ def test_unequal_ensembles_are_held_against_the_smaller():
     a, b, _ = planted(seed=5)
     more = algorithm(np.random.default_rng(6), b.scores, models=14)
     found = dl.compare(a, more, components=1, null=QUICK)
-    assert found.chance.half == 5
-    assert any("10 models of A and 14 of B" in note for note in found.notes)
+    assert found.chance.models == 10
+    assert any("10 models of A, 14 of B" in note for note in found.notes)
 
 
 def test_the_same_seed_gives_the_same_answer_and_json_holds_it():
     a, b, _ = planted(seed=7)
     one, two = (dl.compare(a, b, components=2, null=QUICK) for _ in range(2))
     assert json.dumps(one.to_json()) == json.dumps(two.to_json())
-    assert one.to_json()["chance"]["half"] == 5
+    assert one.to_json()["chance"]["models"] == 10
     assert "vectors" not in one.to_json()["sides"][0]
 
 
@@ -189,14 +230,39 @@ def test_what_cannot_be_compared_is_refused():
         dl.compare(a, b, components=1, null=None).sides[0].targets(0, M)
 
 
+def test_models_of_the_same_subsets_are_swapped_in_pairs():
+    """Noise that both models of a pair share is no difference, and does not hide one."""
+    draws = np.random.default_rng(0)
+    shared = draws.standard_normal((M, 8)) @ draws.standard_normal((8, N)) / 50
+    common = draws.standard_normal((10, M, 3)) @ draws.standard_normal((10, 3, N)) / 8
+    info = Info("TRAK", settings={"seed": 0, "models": 10})
+    moved = np.outer(np.where(np.arange(M) < 10, 0.25, 0.0), planted(0)[2])
+
+    def one(extra):
+        noise = draws.standard_normal((10, M, N)) / 200
+        parts = (common + shared + noise + extra).astype(np.float32)
+        return dl.pooled([DenseAttribution(part, info) for part in parts])
+
+    a, b, same = one(moved), one(0.0), one(0.0)
+    found = dl.compare(a, b, components=1, null=QUICK)
+    assert found.chance.paired
+    assert [(side.of, c) for side, c in found.found] == [("A", 0)]
+    apart = dl.compare(a, b, components=1, null=dataclasses.replace(QUICK, paired=False))
+    assert apart.chance.value > 2 * found.chance.value
+    assert dl.compare(b, same, components=1, null=QUICK).found == []
+
+
 def test_a_null_that_is_not_possible_is_refused():
-    a, b, _ = planted(seed=0, models=8)
-    with pytest.raises(BadInput, match="dl-783(.|\n)*35 ways"):
+    a, b, _ = planted(seed=0, models=4)
+    with pytest.raises(BadInput, match="dl-783(.|\n)*34 ways"):
         dl.compare(a, b, components=1)
-    assert dl.compare(a, b, components=1, null=dl.AA(splits=35, level=0.95, observed=2)).chance.splits == 35
+    assert dl.compare(a, b, components=1, null=dl.AA(deals=19, level=0.95, halves=2)).chance.deals == 19
+    five = planted(seed=0, models=5)
+    found = dl.compare(*five[:2], components=1, null=dataclasses.replace(QUICK, paired=True))
+    assert (found.chance.paired, len(found.notes)) == (False, 1)
     with pytest.raises(BadInput, match="dl-783(.|\n)*0 single models behind A"):
         dl.compare(DenseAttribution(a.scores, a.info), b, components=1)
     with pytest.raises(BadInput, match="dl-782"):
-        dl.AA(splits=20)
+        dl.AA(deals=20)
     with pytest.raises(BadInput, match="dl-508"):
         dl.pooled([a])

@@ -1,4 +1,4 @@
-"""How much two ensembles of the same algorithm differ: halves of its models against each other."""
+"""How much two ensembles of one algorithm differ: the models of both, with their algorithms' names dealt anew."""
 
 import dataclasses
 import itertools
@@ -17,42 +17,51 @@ from dataloupe.core import Attribution, DenseAttribution, room_for
 from dataloupe.solve import Contrast, variances
 
 FEW = 5000
-"""Up to so many splits are all written down before some are drawn."""
+"""Up to so many deals are all written down before some are drawn."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AA:
-    """The null of :func:`dataloupe.compare`: ``splits`` of each algorithm's models into two halves of equal size.
+    """The null of :func:`dataloupe.compare`: K models of each algorithm are put together and dealt into two times K anew.
 
-        p_c = (1 + how many splits give a largest value of at least v_c) / (1 + splits),   likewise for ratios of variances
+        p_c = (1 + how many of ``deals`` give a largest value, over all components, of at least v_c) / (1 + deals)
 
-    with v_c the mean, over the first ``observed`` splits, of what halves of both algorithms say of direction c. It is
-    kept where both p are at most 1 - ``level`` under either algorithm's splits.
+    If the algorithms are one, every deal is as likely as the true one, so that any p of at most 1 - ``level`` has that
+    probability, whatever the noise. The ratio of variances is held, likewise, against those of the directions of largest
+    value. ``paired``: models of one number saw the same subset with the
+    same seed, and are swapped within their pair, which takes that noise away; None looks whether the settings of both
+    attributions are the same. ``halves``: so many times the models are halved to tell how stable a direction is.
 
-    Raises ``BadInput`` dl-782.
+    Raises ``BadInput`` dl-782. Source: Fisher 1935 (permutation); Westfall and Young 1993 (the largest over components).
     """
 
-    splits: int = 100
+    deals: int = 100
     level: float = 0.99
-    observed: int = 20
+    halves: int = 10
+    paired: bool | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if self.observed < 1 or not 0 < self.level < 1 or self.splits + 1 < round(1 / (1 - self.level), 9):
+        if self.halves < 1 or not 0 < self.level < 1 or self.deals < self.fewest:
             raise BadInput(
                 "dl-782",
-                asked=f"a null of {self.splits} splits at level {self.level}, {self.observed} of them observed",
-                found="too few splits for the level, a level outside 0 to 1, or nothing observed",
-                do="give 0 < level < 1, splits of at least 1 / (1 - level) - 1 (99 for .99), observed of at least 1",
+                asked=f"a null of {self.deals} deals at level {self.level}, and {self.halves} halvings",
+                found="too few deals for the level, a level outside 0 to 1, or no halving",
+                do="give 0 < level < 1, deals of at least 1 / (1 - level) - 1 (99 for .99), halves of at least 1",
             )
+
+    @property
+    def fewest(self) -> int:
+        """The fewest deals with which the level can be reached."""
+        return math.ceil(round(1 / (1 - self.level), 6)) - 1
 
 
 Parts = Sequence[Float[np.ndarray, "m n"]]
 """Scores of single models."""
 Split = tuple[tuple[int, ...], tuple[int, ...]]
-Find = Callable[[Array, Array, Array, Stream], Contrast]
-"""From rows of one and of another, weights and a stream to directions."""
+Find = Callable[[Array, Array, Stream], Contrast]
+"""From rows of one and of another, and a stream, to directions."""
 
 
 def parts_of(attribution: Attribution, name: str) -> Parts:
@@ -74,10 +83,10 @@ def parts_of(attribution: Attribution, name: str) -> Parts:
     return [held[k * attribution.m : (k + 1) * attribution.m] for k in range(len(pieces))]
 
 
-def reliability(parts: Parts) -> Float[np.ndarray, " m"]:
-    """How much of a row of the mean of K models is no noise, from what different models have in common:
+def reliability(parts: Parts, averaged: int) -> Float[np.ndarray, " m"]:
+    """How much of a row of the mean of so many models is no noise, told by what different models have in common:
 
-        s = mean_{i != j} <a_i, a_j>,   d = mean_i |a_i|^2,   reliability = s / (s + (d - s) / K),   0 where s is not above 0
+        s = mean_{i != j} <a_i, a_j>,   d = mean_i |a_i|^2,   reliability = s / (s + (d - s) / averaged),   0 where s is not above 0
 
     Source: Spearman 1910, Brown 1910 (K = 2), Cronbach 1951.
     """
@@ -89,34 +98,65 @@ def reliability(parts: Parts) -> Float[np.ndarray, " m"]:
         products[start : start + step] = (block @ block.mT).numpy()
     own = np.einsum("xii->x", products) / k
     common = (products.sum(axis=(1, 2)) - own * k) / (k * (k - 1))
-    noise = np.maximum(own - common, 0.0) / k
+    noise = np.maximum(own - common, 0.0) / averaged
     return np.divide(common, common + noise, out=np.zeros(m), where=common > 0)
 
 
-def possible_splits(models: int, half: int) -> int:
-    """How many pairs of disjoint halves there are."""
-    return math.comb(models, half) * math.comb(models - half, half) // 2
+def possible(models: int, *, paired: bool) -> int:
+    """How many ways there are to deal two times so many models anew, but for which half is called first."""
+    return (1 << models - 1) - 1 if paired else math.comb(2 * models, models) // 2 - 1
 
 
-def splits_of(models: int, half: int, wanted: int, stream: Stream) -> list[Split]:
-    """Distinct pairs of disjoint halves, each near the one before it."""
+def deals_of(models: int, wanted: int, stream: Stream, *, paired: bool) -> list[Split]:
+    """Distinct deals of models 0 ... 2 K - 1 (first those of A, then those of B), each near the one before it."""
+    given = tuple(range(models)), tuple(range(models, 2 * models))
     draws = stream.numpy()
-    if possible_splits(models, half) <= FEW:
-        every = list(_all(models, half))
-        chosen = [every[i] for i in draws.permutation(len(every))[:wanted]]
-    else:
-        drawn: dict[Split, None] = {}
-        while len(drawn) < wanted:
-            order = draws.permutation(models)
-            one, two = (
-                tuple(sorted(int(i) for i in part)) for part in (order[:half], order[half : 2 * half])
-            )
-            drawn[min(one, two), max(one, two)] = None
-        chosen = list(drawn)
-    path = [chosen.pop(0)]
-    while chosen:
+
+    def swapped(swaps: Sequence[int]) -> Split:
+        one, two = ([i + models * ((i in swaps) != other) for i in range(models)] for other in (False, True))
+        return tuple(one), tuple(two)
+
+    if paired and possible(models, paired=True) <= FEW:
+        every = [
+            swapped(swaps)
+            for size in range(1, models)
+            for swaps in itertools.combinations(range(1, models), size)
+        ]
+        return _near([every[i] for i in draws.permutation(len(every))[:wanted]])
+    if not paired:
+        return splits_of(2 * models, models, wanted, stream, without=given)
+    drawn: dict[Split, None] = {}
+    while len(drawn) < wanted:
+        swaps = (1 + np.flatnonzero(draws.random(models - 1) < 0.5)).tolist()
+        if swaps:
+            drawn[swapped(swaps)] = None
+    return _near(list(drawn))
+
+
+def splits_of(
+    models: int, half: int, wanted: int, stream: Stream, without: Split | None = None
+) -> list[Split]:
+    """Distinct pairs of disjoint sets of ``half`` models (all there are, if fewer than ``wanted``), each near the one before it."""
+    draws = stream.numpy()
+    if math.comb(models, half) * math.comb(models - half, half) // 2 <= FEW:
+        every = [split for split in _all(models, half) if split != without]
+        return _near([every[i] for i in draws.permutation(len(every))[:wanted]])
+    drawn: dict[Split, None] = {}
+    while len(drawn) < wanted:
+        order = draws.permutation(models)
+        one, two = (tuple(sorted(int(i) for i in part)) for part in (order[:half], order[half : 2 * half]))
+        if (split := (min(one, two), max(one, two))) != without:
+            drawn[split] = None
+    return _near(list(drawn))
+
+
+def _near(splits: list[Split]) -> list[Split]:
+    """The same in an order in which little changes from one to the next."""
+    left = list(splits)
+    path = [left.pop(0)] if left else []
+    while left:
         last = set(path[-1][0])
-        path.append(chosen.pop(min(range(len(chosen)), key=lambda i: len(last ^ set(chosen[i][0])))))
+        path.append(left.pop(min(range(len(left)), key=lambda i: len(last ^ set(left[i][0])))))
     return path
 
 
@@ -128,7 +168,7 @@ def _all(models: int, half: int) -> Iterator[Split]:
 
 
 class Halves:
-    """Sums over halves of the models; from one split to the next only what changes is read."""
+    """Sums over both sets of models; from one split to the next only what changes is read."""
 
     def __init__(self, parts: Parts, splits: list[Split]) -> None:
         self.parts, self.splits = parts, splits
@@ -154,69 +194,46 @@ class Halves:
 
 
 class Law(NamedTuple):
-    """Largest value and largest ratio of variances over the components, one a split."""
+    """Of two ensembles dealt anew: the largest value over the components, and its direction's ratio of variances."""
 
     values: Float[np.ndarray, " s"]
     ratios: Float[np.ndarray, " s"]
 
 
-class Seen(NamedTuple):
-    """Of a direction at the size of halves: value, ratio and |<u, u'>| of halves without a common model, means over splits."""
+def law(parts: Parts, deals: list[Split], find: Find, stream: Stream) -> Law:
+    """What the models of both algorithms, dealt anew, differ by."""
+    halves, found = Halves(parts, deals), []
+    for i in range(len(deals)):
+        pair = halves.at(i)
+        contrast = find(*pair, stream("law", i))
+        first = int(contrast.values.argmax())
+        found.append((float(contrast.values[first]), float(ratios(*pair, contrast.vectors[[first]])[0])))
+    return Law(*(np.array(column) for column in zip(*found, strict=True)))
 
-    values: Float[np.ndarray, " c"]
-    ratios: Float[np.ndarray, " c"]
-    stability: Float[np.ndarray, " c"]
 
-
-def measured(
-    both: tuple[Parts, Parts],
-    weights: tuple[Array, Array],
-    vectors: tuple[Array, Array],
-    find: Find,
-    null: AA,
-) -> tuple[int, tuple[Law, Law], tuple[Seen, Seen]]:
-    """Models in a half; for each algorithm, what its own halves differ by, and how its directions fare at that size."""
+def stability(
+    both: tuple[Parts, Parts], vectors: tuple[Array, Array], find: Find, times: int, stream: Stream
+) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " c"]]:
+    """The mean |<u, u'>| of the directions of two halves that are most like each of these, for either algorithm."""
     half = min(len(parts) for parts in both) // 2
-    root = Stream.root(null.seed)("chance")
-    halves = [
-        Halves(parts, splits_of(len(parts), half, null.splits, root("splits", i)))
-        for i, parts in enumerate(both)
-    ]
-    laws: list[list[tuple[float, float]]] = [[], []]
-    seen: list[list[tuple[Array, Array, Array]]] = [[], []]
-    for i in range(max(map(len, halves))):
-        sums = [one.at(i) if i < len(one) else None for one in halves]
-        for side, own in enumerate(sums):
-            if own is not None:
-                found = find(own[0], own[1], weights[side], root("law", side, i))
-                laws[side].append((float(found.values.max()), float(_ratio(own, found.vectors).max())))
-        one, two = sums
-        if i >= null.observed or one is None or two is None:
-            continue
+    splits = [splits_of(len(parts), half, times, stream("halves", i)) for i, parts in enumerate(both)]
+    halves = [Halves(parts, some) for parts, some in zip(both, splits, strict=True)]
+    agreement: list[list[Array]] = [[], []]
+    for i in range(min(map(len, splits))):
+        one, two = (some.at(i) for some in halves)
         for side, (own, other) in enumerate(((one, two), (two, one))):
-            pairs = [(own[j], other[j]) for j in (0, 1)]
-            twice = [find(*pair, weights[side], root("seen", side, i, j)) for j, pair in enumerate(pairs)]
-            seen[side].append(_matched(vectors[side], twice, pairs))
-    made = tuple(Law(*(np.array(column) for column in zip(*law, strict=True))) for law in laws)
-    told = tuple(Seen(*(np.mean(column, axis=0) for column in zip(*side, strict=True))) for side in seen)
-    return half, made, told  # type: ignore[return-value]
+            matched = []
+            for j in (0, 1):
+                found = find(own[j], other[j], stream("half", side, i, j)).vectors
+                matched.append(found[np.abs(vectors[side] @ found.T).argmax(axis=1)])
+            agreement[side].append(np.abs((matched[0] * matched[1]).sum(axis=1)))
+    one, two = (np.mean(side, axis=0) for side in agreement)
+    return one, two
 
 
-def _ratio(pair: tuple[Array, Array], vectors: Array) -> Float[np.ndarray, " c"]:
-    """Variances of one over those of the other."""
-    above, below = (variances(rows, vectors) for rows in pair)
+def ratios(
+    one: Float[np.ndarray, "m n"], two: Float[np.ndarray, "m n"], vectors: Float[np.ndarray, "c n"]
+) -> Float[np.ndarray, " c"]:
+    """The variances of one over those of the other."""
+    above, below = variances(one, vectors), variances(two, vectors)
     return np.divide(above, below, out=np.full(len(below), np.inf), where=below > 0)
-
-
-def _matched(
-    vectors: Float[np.ndarray, "c n"], twice: list[Contrast], pairs: list[tuple[Array, Array]]
-) -> tuple[Array, Array, Array]:
-    """Value, ratio and agreement of the directions of two halves that are most like each of these."""
-    values, ratios, matched = [], [], []
-    for found, pair in zip(twice, pairs, strict=True):
-        nearest = np.abs(vectors @ found.vectors.T).argmax(axis=1)
-        values.append(found.values[nearest])
-        ratios.append(_ratio(pair, found.vectors)[nearest])
-        matched.append(found.vectors[nearest])
-    agreement = np.abs((matched[0] * matched[1]).sum(axis=1))
-    return np.mean(values, axis=0), np.mean(ratios, axis=0), agreement

@@ -17,9 +17,10 @@ class Directions:
 
     ``vectors [c, n]`` of length 1, the largest entry in size positive; ``coordinates [m, c]`` of the targets along
     them; ``values [c]`` what they were found by (see :func:`dataloupe.compare`); ``own [c]`` and ``other [c]`` the
-    variances of both algorithms' rows of length 1. With a null: ``p [c]`` of the value and ``ratio_p [c]`` of the
-    ratio own / other, each against the largest of all components that chance gives; ``stability [c]`` the mean
-    |<u, u'>| of the same direction from two halves of the models; ``kept [c]``: both p are at most 1 - level.
+    variances of both algorithms' rows of length 1. With a null: ``p [c]`` of the value, against the largest of all
+    components that chance gives; ``ratio_p [c]`` of own / other, against that of the direction of largest value;
+    ``stability [c]`` the mean |<u, u'>| of the same direction from two halves of the models; ``kept [c]``: both p are
+    at most 1 - level.
     """
 
     of: str
@@ -73,17 +74,18 @@ def _beyond(k: int, what: str, most: int) -> BadInput:
 
 @dataclasses.dataclass(frozen=True)
 class Chance:
-    """What halves of the same algorithm's models differ by: the law that directions are held against.
+    """What one algorithm would differ from itself by: the law that directions are held against.
 
-    ``splits`` of each algorithm's models into two ensembles of ``half`` models; ``value`` and ``ratio``: for each
-    algorithm the ``level`` quantile of the largest value, and of the largest ratio of variances, over all components.
+    ``deals`` of two times ``models`` models; ``paired``: within pairs of one subset and seed; ``value`` and ``ratio``:
+    the ``level`` quantile of the largest value over all components, and of its direction's ratio of variances.
     """
 
-    splits: int
-    half: int
+    deals: int
+    models: int
+    paired: bool
     level: float
-    value: tuple[float, float]
-    ratio: tuple[float, float]
+    value: float
+    ratio: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,7 +120,7 @@ class Difference:
         if self.chance is None:
             said = "no null, so no direction is told from chance"
         elif not self.found:
-            said = f"no difference found at {self.chance.level:g} against {self.chance.splits} splits of each"
+            said = f"no difference found at {self.chance.level:g}, against {self.chance.deals} deals of the same models"
         else:
             said = "; ".join(
                 f"direction {c} of {side.of}: {side.ratio[c]:.1f} times the variance it has in {side.against}, "

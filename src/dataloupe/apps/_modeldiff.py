@@ -1,8 +1,7 @@
 """ModelDiff: which training data two learning algorithms use differently, held against chance."""
 
+import dataclasses
 import functools
-import math
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -10,7 +9,7 @@ from jaxtyping import Float
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Array
-from dataloupe.apps._chance import AA, Law, Seen, measured, parts_of, possible_splits, reliability
+from dataloupe.apps._chance import AA, Law, Parts, deals_of, law, parts_of, possible, reliability, stability
 from dataloupe.apps._difference import Chance, Difference, Directions
 from dataloupe.core import Attribution
 from dataloupe.solve import By, Contrast, contrast, variances
@@ -31,11 +30,12 @@ def compare(
         rows of length 1,   R_x = a_x - <a_x, b_x> b_x,   directions = leading right singular vectors of R - 1 mean(R)'
 
     or one of the other contrasts (``by``; see :func:`dataloupe.solve.contrast`). Both attributions explain the same
-    targets by the same training rows; only their directions count, so units may be relative. With a null
-    (:class:`dataloupe.AA`) halves of each algorithm's models are compared with each other in the same way. Rows are
-    shrunk by their reliability, and a direction is kept if its value and its ratio of variances are, at the size of
-    halves, larger than the largest that chance gives of either algorithm. Both attributions then need at least two single models behind them
-    (``parts``), nine for the default level.
+    targets by the same training rows; only their directions count, so units may be relative.
+
+    With a null (:class:`dataloupe.AA`) the single models behind both (``parts``, five or more of each for the default level)
+    are put together and dealt into two ensembles anew, again and again. The rows compared are then the means of as many
+    single models on both sides, shrunk by their reliability, and a direction is kept if its value is larger than the
+    largest that deals give, and its ratio of variances than that of those directions.
 
     Raises ``BadInput`` dl-780 (other targets or training data, components), dl-783 (too few single models).
 
@@ -51,36 +51,89 @@ def compare(
     """
     _check(a, b, components)
     rows = _rows(a), _rows(b)
-    find = functools.partial(_find, components, by)
+    find = functools.partial(_find, components, by, None)
     streams = [Stream.root(seed)("compare", side) for side in (0, 1)]
     if null is None:
-        full = [find(rows[i], rows[1 - i], np.ones(a.m), streams[i]) for i in (0, 1)]
-        sides = tuple(_directions(names, i, full[i], rows) for i in (0, 1))
-        return Difference(names, by, sides, _cosine(*rows), notes=tuple(_notes(rows, names)))  # type: ignore[arg-type]
+        sides = [_side(names, i, rows, find(rows[i], rows[1 - i], streams[i])) for i in (0, 1)]
+        return Difference(names, by, (sides[0], sides[1]), _cosine(*rows), notes=tuple(_notes(rows, names)))
     parts = parts_of(a, names[0]), parts_of(b, names[1])
-    _enough(parts, null)
-    sure = np.stack([reliability(one) for one in parts])
-    full = [find(rows[i], rows[1 - i], sure[i], streams[i]) for i in (0, 1)]
-    half, laws, seen = measured(parts, (sure[0], sure[1]), (full[0].vectors, full[1].vectors), find, null)
-    tested = [_tested(one, laws) for one in seen]
-    sides = tuple(
-        _directions(names, i, full[i], rows, (*tested[i], seen[i].stability), null.level) for i in (0, 1)
-    )
-    bounds = [np.quantile(np.stack(law), null.level, axis=1) for law in laws]
-    value, ratio = ((float(bounds[0][i]), float(bounds[1][i])) for i in (0, 1))
-    chance = Chance(min(len(law.values) for law in laws), half, null.level, value, ratio)
-    cosine = _cosine(*rows)
+    models = min(map(len, parts))
+    paired, notes = _dealt(models, null, (a, b))
+    both, pool = (parts[0][:models], parts[1][:models]), [*parts[0][:models], *parts[1][:models]]
+    rows = _mean(both[0]), _mean(both[1])
+    find = functools.partial(_find, components, by, reliability(pool, models))
+    full = [find(rows[i], rows[1 - i], streams[i]) for i in (0, 1)]
+    root = Stream.root(null.seed)("chance")
+    chance = law(pool, deals_of(models, null.deals, root("deals"), paired=paired), find, root)
+    stable = stability(both, (full[0].vectors, full[1].vectors), find, null.halves, root)
+    sides = [_side(names, i, rows, full[i], chance, stable[i], null.level) for i in (0, 1)]
+    limits = [float(np.quantile(one, null.level)) for one in chance]
+    sure, cosine = np.stack([reliability(one, models) for one in both]), _cosine(*rows)
     noise = np.sqrt(sure[0] * sure[1])
     denoised = np.divide(cosine, noise, out=np.full(a.m, np.nan), where=noise > 0).clip(-1.0, 1.0)
-    notes = [*_notes(rows, names), *_unreliable(sure, names)]
+    notes += [*_notes(rows, names), *_unreliable(sure, names)]
     if len(parts[0]) != len(parts[1]):
-        told = f"{len(parts[0])} models of {names[0]} and {len(parts[1])} of {names[1]}"
-        notes.append(f"{told}: the null and what is held against it use {half} of each")
-    return Difference(names, by, sides, cosine, sure, denoised, chance, tuple(notes))  # type: ignore[arg-type]
+        notes.append(
+            f"{len(parts[0])} models of {names[0]}, {len(parts[1])} of {names[1]}: {models} of each are used"
+        )
+    told = Chance(len(chance.values), models, paired, null.level, *limits)
+    return Difference(names, by, (sides[0], sides[1]), cosine, sure, denoised, told, tuple(notes))
 
 
-def _find(components: int, by: By, one: Array, other: Array, weight: Array, stream: Stream) -> Contrast:
+def _find(
+    components: int, by: By, weight: Array | None, one: Array, other: Array, stream: Stream
+) -> Contrast:
     return contrast(one, other, components, by=by, weight=weight, stream=stream)
+
+
+def _side(
+    names: tuple[str, str],
+    i: int,
+    rows: tuple[Array, Array],
+    found: Contrast,
+    chance: Law | None = None,
+    stable: Array | None = None,
+    level: float = 1.0,
+) -> Directions:
+    """The directions of one algorithm against the other, held against chance."""
+    own, other = (variances(one, found.vectors) for one in (rows[i], rows[1 - i]))
+    side = Directions(
+        names[i], names[1 - i], found.vectors, found.coordinates, found.values, own, other, stability=stable
+    )
+    if chance is None:
+        return side
+    p, ratio_p = _p(side.values, chance.values), _p(side.ratio, chance.ratios)
+    kept = np.maximum(p, ratio_p) <= 1 - level + 1e-12
+    return dataclasses.replace(side, p=p, ratio_p=ratio_p, kept=kept)
+
+
+def _dealt(models: int, null: AA, both: tuple[Attribution, Attribution]) -> tuple[bool, list[str]]:
+    """Whether models are swapped within pairs, and what to say of it; dl-783 where no deals reach the level."""
+    settings = [one.info.settings for one in both]
+    paired = settings[0] == settings[1] and "seed" in settings[0] if null.paired is None else null.paired
+    notes = []
+    if paired and possible(models, paired=True) < null.fewest <= possible(models, paired=False):
+        notes.append(
+            f"{models} pairs of models are too few to swap within; dealt freely, which asks more of a difference"
+        )
+        paired = False
+    ways = possible(models, paired=paired)
+    if ways < null.fewest:
+        raise BadInput(
+            "dl-783",
+            asked=f"a null at level {null.level}",
+            found=f"{models} single models of each algorithm: {ways} ways to deal them anew",
+            do=f"take {'8' if paired else '5'} models or more for .99, or ask for null=None",
+        )
+    return paired, notes
+
+
+def _mean(parts: Parts) -> Float[np.ndarray, "m n"]:
+    """The mean of single models, one added after the other."""
+    total = np.zeros_like(parts[0])
+    for part in parts:
+        total += part
+    return total / np.float32(len(parts))
 
 
 def _rows(attribution: Attribution) -> Float[np.ndarray, "m n"]:
@@ -102,13 +155,6 @@ def _directions(
         return Directions(names[i], names[1 - i], *given)
     kept = np.maximum(told[0], told[1]) <= 1 - level + 1e-12
     return Directions(names[i], names[1 - i], *given, *told, kept=kept)
-
-
-def _tested(seen: Seen, laws: tuple[Law, Law]) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " c"]]:
-    """p of values and of ratios: the larger of those under either algorithm's own halves."""
-    values = [_p(seen.values, law.values) for law in laws]
-    ratios = [_p(seen.ratios, law.ratios) for law in laws]
-    return np.maximum(*values), np.maximum(*ratios)
 
 
 def _p(seen: Float[np.ndarray, " c"], law: Float[np.ndarray, " s"]) -> Float[np.ndarray, " c"]:
@@ -163,19 +209,4 @@ def _check(a: Attribution, b: Attribution, components: int) -> None:
             asked="two attributions of the same targets to the same training rows, and components of their rows",
             found=found,
             do="attribute the same targets over the same training data with both algorithms, rows = targets",
-        )
-
-
-def _enough(parts: tuple[Sequence[Array], Sequence[Array]], null: AA) -> None:
-    """Enough models for so many splits that the level can be reached."""
-    models = min(map(len, parts))
-    possible = [possible_splits(len(one), models // 2) for one in parts]
-    needed = math.ceil(round(1 / (1 - null.level), 6)) - 1
-    if min(possible) < needed:
-        reached = 1 - 1 / (1 + min(possible))
-        raise BadInput(
-            "dl-783",
-            asked=f"a null at level {null.level}",
-            found=f"{models} single models: {min(possible)} ways to halve them",
-            do=f"take 9 models or more for .99, ask for AA(level={math.floor(100 * reached) / 100:g}), or null=None",
         )

@@ -12,7 +12,7 @@ from dataloupe.solve._sparse_pca import sparse_pca_support
 
 By = Literal["residual", "contrastive", "generalised", "sparse"]
 POWER = 2
-"""Passes of subspace iteration: as many for what is measured as for what chance does."""
+"""Steps of subspace iteration: as many for what is measured as for what chance does."""
 RIDGE = 0.1
 """Of generalised directions: the share of its mean variance that is added to every direction of the other."""
 SCREENED = 2000
@@ -101,14 +101,20 @@ def _units(rows: Float[np.ndarray, "m n"], weight: Float[np.ndarray, " m"]) -> F
 
 
 def leading(rows: Float[np.ndarray, "m n"], k: int, stream: Stream) -> Float[np.ndarray, "k n"]:
-    """The k leading right singular vectors, by two passes of subspace iteration (Halko, Martinsson and Tropp 2011)."""
-    from sklearn.utils.extmath import randomized_svd
+    """The k leading right singular vectors, by subspace iteration that keeps to the side of the targets.
 
-    state = stream.seed() % 2**32
-    _, _, right = randomized_svd(
-        rows, k, n_iter=POWER, power_iteration_normalizer="QR", random_state=state, flip_sign=False
-    )
-    return right
+    The range of R R' R ... G, G normal, is made orthonormal as columns of length m; the other side is only multiplied.
+    Source: Halko, Martinsson and Tropp 2011, algorithm 4.4.
+    """
+    matrix = torch.from_numpy(rows)
+    wide = torch.randn(rows.shape[1], min(k + 10, *rows.shape), generator=stream.torch(), dtype=matrix.dtype)
+    for _ in range(POWER + 1):
+        basis, _ = torch.linalg.qr(matrix @ wide)
+        wide = matrix.T @ basis
+    size, turn = torch.linalg.eigh((wide.T @ wide).double())
+    size, turn = size.flip(0)[:k].clamp(min=0).sqrt(), turn.flip(1)[:, :k]
+    scale = torch.where(size > 1e-6 * size[0], 1 / size, torch.zeros_like(size))
+    return (wide @ (turn * scale).to(wide.dtype)).T.contiguous().numpy()
 
 
 def _residual(
