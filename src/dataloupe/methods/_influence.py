@@ -50,6 +50,9 @@ class Influence(AbstractAttributor):
     damping, further models or other targets cost the last pass, a killed run loses one, and the attribution
     tells the effect of groups as groups. Memory: pieces of 2^27 numbers.
 
+    H takes directions as independent that are not, and may claim more of them than there are examples (the certificate's
+    ``effective_dimension``): raw effects are then too large by about that factor. Calibrate before reading a size.
+
     A model whose gradients are not finite is left out and counted. Raises ``BadInput`` dl-711 (settings), dl-701
     (damping), dl-704 (no gradient at all), dl-738 (a group), ``TrainingError`` dl-712 (no model is finite).
     Source: George et al. 2018 (EK-FAC); Grosse et al. 2023, section 2.2, for influence functions.
