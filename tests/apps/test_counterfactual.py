@@ -186,7 +186,7 @@ def test_trained_networks_and_a_patch():
 # --- intervals ---
 
 
-def covered(world, test=OUTPUT, problems=400):
+def covered(world, test=OUTPUT, problems=250):
     """How often A's interval and that of A - B hold the truth, and the mean width of the latter."""
     rng = np.random.default_rng(0)
     mine = both = 0
@@ -308,6 +308,9 @@ def test_the_course_of_a_dose():
     )
     assert run(noise, strong, CounterfactualTest(Bend(), strengths, "output")).dose("A").course == "undecided"
     assert run(noise, strong).doses == ()
+    straight = run(noise, strong, CounterfactualTest(Bend(False), strengths, "output")).dose("A")
+    assert straight.interval[0] < 0 < straight.interval[1]
+    assert straight.course == "undecided", "its means are monotone, and could be nothing"
 
 
 def test_the_verdict_is_about_the_strongest():

@@ -75,7 +75,7 @@ class CounterfactualTest:
     >>> round(found.of("A").mean, 2), round(found.of("B").mean, 2), found.verdict
     (3.0, 0.0, 'agree')
 
-    Source: Shah et al. 2023 (ModelDiff), section 3.2.
+    Source: Shah et al. 2023 (ModelDiff).
     """
 
     transform: Transform

@@ -33,9 +33,9 @@ class DoseResponse:
     """How an effect goes with the strength: the least-squares slope, and its course.
 
     ``slope`` in units of the measure per unit of strength, fitted with an intercept to each (model, example) and then
-    averaged. ``course``: from each strength to the next the mean effect is ``rising`` (nowhere less), ``falling``
-    (nowhere more) or ``flat``; ``turning`` if it goes both ways and an interval of a step leaves out 0 for either way;
-    ``undecided`` if it goes both ways and noise could be why.
+    averaged. ``course``: ``rising`` if no step to the next strength lowers the mean effect and the slope's interval lies
+    above 0, ``falling`` the other way round, ``flat`` if all steps are 0; ``turning`` if one step's interval lies above
+    0 and another's below; else ``undecided``: noise could be all of it.
     """
 
     algorithm: str
@@ -154,13 +154,18 @@ def dose_of(name: str, contrasts: Contrasts, strengths: tuple[float, ...]) -> Do
     steps = [contrasts(alone[after] - alone[before]) for before, after in itertools.pairwise(order)]
     centred = values - values.mean()
     slope, interval = contrasts(centred / (centred**2).sum())
-    return DoseResponse(name, slope, interval, _course(steps))
+    return DoseResponse(name, slope, interval, _course(steps, interval))
 
 
-def _course(steps: list[tuple[float, Interval]]) -> Course:
+def _course(steps: list[tuple[float, Interval]], slope: Interval) -> Course:
+    """What the means and intervals of the steps, and the slope's interval, say together."""
     means = [mean for mean, _ in steps]
-    if max(means) <= 0 or min(means) >= 0:
-        return "rising" if max(means) > 0 else "falling" if min(means) < 0 else "flat"
+    if not any(means):
+        return "flat"
+    if min(means) >= 0 and slope[0] > 0:
+        return "rising"
+    if max(means) <= 0 and slope[1] < 0:
+        return "falling"
     up = any(low > 0 for _, (low, _) in steps)
     down = any(high < 0 for _, (_, high) in steps)
     return "turning" if up and down else "undecided"

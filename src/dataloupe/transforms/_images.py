@@ -44,7 +44,7 @@ class Patch(_Bounded):
     tensor([[[0.0000, 0.5000],
              [0.0000, 0.0000]]])
 
-    Source: the patches of Shah et al. 2023 (ModelDiff), section 4.
+    Source: the patches of Shah et al. 2023 (ModelDiff).
     """
 
     patch: Any = 1.0
@@ -106,7 +106,7 @@ class Blend(_Bounded):
     >>> Blend(torch.ones(2, 2))(torch.zeros(1, 2, 2), 0.25, torch.zeros(1, 2)).flatten().tolist()
     [0.25, 0.25, 0.25, 0.25]
 
-    Source: the spider webs of Shah et al. 2023 (ModelDiff), section 4.
+    Source: the spider webs of Shah et al. 2023 (ModelDiff).
     """
 
     texture: Any
