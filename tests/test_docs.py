@@ -129,6 +129,16 @@ def test_the_page_on_checkpoints_prints_what_it_says(tmp_path: Path) -> None:
     assert abs(float(dict(slopes)["after "]) - 1) < 0.3, "calibrated scores have the output's units"
 
 
+def test_the_page_on_modeldiff_prints_what_it_says(tmp_path: Path) -> None:
+    printed = run_page("modeldiff", tmp_path, "loop")
+    page = (ROOT / "docs" / "modeldiff.md").read_text()
+    shown = "".join(re.findall(r"^```text\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE))
+    assert without_numbers(printed) == without_numbers(shown)
+    moved = re.search(r"moves most, (\d+) have the patch", printed)
+    assert moved
+    assert int(moved[1]) >= 20, "the direction is the patch"
+
+
 def test_the_page_of_use_runs(tmp_path: Path) -> None:
     """The README's code, with smaller numbers."""
     code = code_of(ROOT / "README.md")
