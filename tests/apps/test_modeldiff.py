@@ -43,7 +43,9 @@ QUICK = dl.AA(splits=99, observed=4)
 def test_the_planted_direction_is_found(by):
     a, b, u = planted(seed=0, noise=0.3)
     found = dl.compare(a, b, components=2, by=by, null=None)
-    least = 0.85 if by == "contrastive" else 0.95  # it also carries what rows of length 1 lose of shared parts
+    least = (
+        0.85 if by == "contrastive" else 0.95
+    )  # it also carries what rows of length 1 lose of shared parts
     assert abs(found.sides[0].vectors[0] @ u) > least
     assert set(found.sides[0].most(0, 10)) == set(range(10))
     assert found.sides[0].ratio[0] > 2.5
