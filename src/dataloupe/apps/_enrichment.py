@@ -271,7 +271,8 @@ def _judged(tables: list[tuple[Any, ...]], level: float) -> tuple[Enriched, ...]
     found = []
     for i in np.argsort(p, kind="stable").tolist():
         odds, interval = _fisher(*tables[i][-4:]) if q[i] <= level else (None, None)
-        found.append(Enriched(*tables[i], float(p[i]), float(q[i]), odds, interval))
+        tested = {"p": float(p[i]), "q": float(q[i]), "odds": odds, "interval": interval}
+        found.append(Enriched(*tables[i], **tested))
     return tuple(found)
 
 
