@@ -77,7 +77,7 @@ def test_what_is_planted_is_found_with_its_odds():
     (large,) = said.of(1, 0)
     assert (large.of, large.end, large.column, large.inside) == ("rows", "bottom", "size", 20)
     assert large.value.startswith("above ")
-    assert "direction 0 of A, top 20 targets: web spider 16 of 20 (80%; elsewhere 1.0%)" in str(said)
+    assert "direction 0 of A, top 20 targets: web spider: 16 of 20 (80%; elsewhere 1.0%)" in str(said)
     facts = json.loads(json.dumps(said.to_json(), allow_nan=False))
     assert facts["lines"][0]["value"] == said.lines[0].value
     assert len(facts["lines"]) == len(said.lines) > len(said.found)

@@ -70,7 +70,7 @@ class Enriched:
     def __str__(self) -> str:
         odds = "" if self.odds is None or self.interval is None else f", odds ratio {_odds(self)}"
         return (
-            f"{self.where}: {self.column} {self.value} {self.inside} of {self.k} ({self.share_inside:.0%}; "
+            f"{self.where}: {self.column} {self.value}: {self.inside} of {self.k} ({self.share_inside:.0%}; "
             f"elsewhere {self.share_outside:.1%}){odds}, q {self.q:.2g}"
         )
 
@@ -271,8 +271,8 @@ def _judged(tables: list[tuple[Any, ...]], level: float) -> tuple[Enriched, ...]
     found = []
     for i in np.argsort(p, kind="stable").tolist():
         odds, interval = _fisher(*tables[i][-4:]) if q[i] <= level else (None, None)
-        tested = {"p": float(p[i]), "q": float(q[i]), "odds": odds, "interval": interval}
-        found.append(Enriched(*tables[i], **tested))
+        one = float(p[i]), float(q[i])
+        found.append(Enriched(*tables[i], p=one[0], q=one[1], odds=odds, interval=interval))
     return tuple(found)
 
 
