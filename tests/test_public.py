@@ -54,6 +54,7 @@ RESULTS = {
     "Spread",
     *("Leaks", "Mislabels", "Neighbours", "Clusters", "Principal", "DirectionRemoval"),
     "Fidelity",
+    "Counterfactual",
 }
 """What functions give and nobody makes by hand."""
 

@@ -1,5 +1,9 @@
 """Applications: from attributions to decisions that retraining can test."""
 
+from dataloupe.apps._counterfactual import CounterfactualTest as CounterfactualTest
+from dataloupe.apps._counterfactual_found import Counterfactual as Counterfactual
+from dataloupe.apps._counterfactual_found import DoseResponse as DoseResponse
+from dataloupe.apps._counterfactual_found import TransformEffect as TransformEffect
 from dataloupe.apps._direction import DirectionRemoval as DirectionRemoval
 from dataloupe.apps._direction import GroupEffect as GroupEffect
 from dataloupe.apps._direction import removal_of_direction as removal_of_direction
