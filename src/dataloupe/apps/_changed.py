@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Int
 from torch import Tensor
 
 from dataloupe._errors import BadInput
@@ -52,10 +52,10 @@ def check_transform(
             if start == 0:
                 _check_pure(transform, strength, data, block, after, seed)
             for number, (old, new) in enumerate(zip(input_leaves(before), input_leaves(after), strict=True)):
-                rows = _differ(old, new)
-                changed[j, start : start + len(block)] |= rows
-                if rows.any():
-                    reached[number] = _wider(reached.get(number), new)
+                other = old != new
+                changed[j, start : start + len(block)] |= other.flatten(1).any(1).cpu().numpy()
+                if other.any():
+                    reached[number] = _wider(reached.get(number), new[other])
     if not changed.any():
         raise BadInput(
             "dl-798",
@@ -122,18 +122,13 @@ def _check_pure(
             raise _spoilt(name, strength, found, do)
 
 
-def _differ(old: Shaped[Tensor, "b *rest"], new: Shaped[Tensor, "b *rest"]) -> Bool[np.ndarray, " b"]:
-    """Which examples are no longer what they were."""
-    return (old != new).reshape(len(old), -1).any(dim=1).cpu().numpy()
-
-
 def _wider(ends: Ends | None, leaf: Tensor) -> Ends:
     low, high = float(leaf.min()), float(leaf.max())
     return (low, high) if ends is None else (min(ends[0], low), max(ends[1], high))
 
 
 def _check_range(transform: Transform, questions: Sequence[Question], reached: dict[int, Ends]) -> None:
-    """What was changed stays in the transform's own range, or else in that of the data (dl-797)."""
+    """Changed values stay in the transform's own range, or else in that of the data (dl-797)."""
     own = getattr(transform, "limits", None)
     for number, (least, most) in reached.items():
         low, high = own or _range_of_data(questions, number)

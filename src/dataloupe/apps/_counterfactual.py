@@ -55,6 +55,8 @@ class CounterfactualTest:
     where that is None, of models that predict one row of logits per example. ``measure="output"``: g is the question's
     output, labels kept; its component ``component``, or the mean over the components that exist.
 
+    With many models any effect is told from 0: one within ``tolerance`` (in units of g) counts as none, in the verdict.
+
     The test is written down before anything is measured: it is frozen, :meth:`to_json` says all of it, and
     :attr:`identity` is its hash. Strengths must be distinct; the verdict is about the strongest one.
 
@@ -80,6 +82,7 @@ class CounterfactualTest:
     strengths: tuple[float, ...] = (1.0,)
     measure: Measure = "probability"
     component: int | None = None
+    tolerance: float = 0.0
     level: float = 0.95
     seed: int = 0
 
@@ -95,14 +98,14 @@ class CounterfactualTest:
             wrong = "a strength more than once"
         elif self.measure not in ("probability", "output"):
             wrong = f"the measure {self.measure!r}"
-        elif not 0.0 < self.level < 1.0:
-            wrong = f"the level {self.level:g}"
+        elif not (0.0 < self.level < 1.0 and 0.0 <= self.tolerance < math.inf):
+            wrong = f"the level {self.level:g}, the tolerance {self.tolerance:g}"
         if wrong:
             raise BadInput(
                 "dl-792",
                 asked=f"a counterfactual test at the strengths {self.strengths}",
                 found=wrong,
-                do="give a transform, distinct finite strengths, measure 'probability' or 'output', a level such as 0.95",
+                do="give a transform, distinct finite strengths, measure 'probability' or 'output', a tolerance from 0, a level such as 0.95",
             )
         canonical(self.transform)
 
@@ -130,7 +133,8 @@ class CounterfactualTest:
         ``models=K``, trained on random halves, or of ``subsets``, one recipe for all or one for each name (for an A/A
         test: the same question twice, with other seeds). A source of finished models gives its own.
 
-        Intervals take models and examples as drawn at random. Where A's model k and B's were trained on the same
+        Intervals take models and examples as drawn at random: the models among those that the algorithm makes of this
+        training set (not of another one), the examples among those like the ones given. Where A's model k and B's were trained on the same
         subset, A - B is taken within the pair; else the models count as independent, and only the examples are shared
         (:func:`dataloupe.judge.crossed_difference`). Models with a value that is not finite are left out and counted.
         A change that fp32 could have made by rounding (below 2^-21 of the output, or of probability 1) counts as 0.
@@ -182,7 +186,8 @@ def _found(
         notes += ("one example: the intervals are over models, and the claim is about this example",)
     effects = {name: effects_of(name, sums[name], test.strengths) for name in sums}
     verdicts = tuple(
-        verdict_of(*(effects[name][j].interval for name in (a, b, apart))) for j in range(len(test.strengths))
+        verdict_of(*(effects[name][j].interval for name in (a, b, apart)), tolerance=test.tolerance)
+        for j in range(len(test.strengths))
     )
     doses = (
         tuple(dose_of(name, sums[name], test.strengths) for name in sums) if len(test.strengths) > 1 else ()

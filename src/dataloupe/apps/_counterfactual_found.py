@@ -56,6 +56,8 @@ class Counterfactual:
     - ``disagree``: B's interval leaves out 0, so B is moved as well, or alone;
     - ``undecided``: B's holds 0, but A's or the one of A - B does too.
 
+    For A and B, but not for A - B, 0 stands for all effects within the test's ``tolerance``.
+
     ``values[name] [k, x, s]``: the effect in every model that did not diverge, on every example, at every strength;
     ``models``: how many these are. ``paired``: whether model k of A and of B were trained on the same subset, and the
     difference was taken within pairs. ``registered``: the test as it was written down before, ``identity`` its hash.
@@ -102,11 +104,12 @@ class Counterfactual:
             f"{_with_interval(d.slope, d.interval)} of {d.algorithm} ({d.course})" for d in self.doses[:2]
         ]
         dose = f"; slope {', '.join(doses)}" if doses else ""
+        intervals = [effect.interval for effect in effects]
         counts = " and ".join(str(count) for count in self.models[:2])
         return (
             f"{self.registered['transform']['kind']} at strength {self.strongest:g} moves {self.measured}: "
             f"{', '.join(said)}{dose}; {len(self.examples)} examples x {counts} models: {self.verdict} "
-            f"({words_of(*(effect.interval for effect in effects), a=a, b=b)})"
+            f"({words_of(*intervals, names=(a, b), tolerance=self.registered['tolerance'])})"
         )
 
     def to_json(self) -> Facts:
@@ -168,21 +171,24 @@ def strongest(strengths: tuple[float, ...]) -> float:
     return max(reversed(strengths), key=abs)
 
 
-def leaves_out_zero(interval: Interval) -> bool:
-    """Whether 0 lies outside."""
-    return interval[0] > 0 or interval[1] < 0
+def leaves_out(interval: Interval, tolerance: float = 0.0) -> bool:
+    """Whether 0, and all within the tolerance of it, lies outside."""
+    return interval[0] > tolerance or interval[1] < -tolerance
 
 
-def verdict_of(a: Interval, b: Interval, difference: Interval) -> Verdict:
+def verdict_of(a: Interval, b: Interval, difference: Interval, *, tolerance: float = 0.0) -> Verdict:
     """The claim that A is moved and B is not, judged by the three intervals."""
-    if leaves_out_zero(b):
+    if leaves_out(b, tolerance):
         return "disagree"
-    return "agree" if leaves_out_zero(a) and leaves_out_zero(difference) else "undecided"
+    return "agree" if leaves_out(a, tolerance) and leaves_out(difference) else "undecided"
 
 
-def words_of(first: Interval, second: Interval, difference: Interval, *, a: str, b: str) -> str:
+def words_of(
+    first: Interval, second: Interval, difference: Interval, *, names: tuple[str, str], tolerance: float = 0.0
+) -> str:
     """What the three intervals say, in words."""
-    moved, apart = (leaves_out_zero(first), leaves_out_zero(second)), leaves_out_zero(difference)
+    (a, b), apart = names, leaves_out(difference)
+    moved = leaves_out(first, tolerance), leaves_out(second, tolerance)
     if moved == (True, True):
         return f"it moves both {a} and {b}, {'and not alike' if apart else 'and no difference is found'}"
     if moved == (False, True):
