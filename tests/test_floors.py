@@ -33,6 +33,7 @@ TABLE: dict[str, set[str]] = {
     "outputs": BASE,
     "data": BASE,
     "formats": BASE,
+    "transforms": BASE,
     "testing": BASE,
     "engine": BASE | {"solve"},
     "apps": BASE | {"solve", "judge"},

@@ -56,6 +56,7 @@ RESULTS = {
     "Fidelity",
     "Difference",
     *("Enrichment", "Enriched"),
+    "Counterfactual",
 }
 """What functions give and nobody makes by hand."""
 

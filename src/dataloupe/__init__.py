@@ -10,6 +10,7 @@ from dataloupe import formats as formats
 from dataloupe import learners as learners
 from dataloupe import outputs as outputs
 from dataloupe import testing as testing
+from dataloupe import transforms as transforms
 from dataloupe._errors import BadInput as BadInput
 from dataloupe._errors import CapabilityError as CapabilityError
 from dataloupe._errors import DataloupeError as DataloupeError
@@ -18,6 +19,8 @@ from dataloupe._errors import TrainingError as TrainingError
 from dataloupe._errors import UnitsError as UnitsError
 from dataloupe.apps import AA as AA
 from dataloupe.apps import Clusters as Clusters
+from dataloupe.apps import Counterfactual as Counterfactual
+from dataloupe.apps import CounterfactualTest as CounterfactualTest
 from dataloupe.apps import Difference as Difference
 from dataloupe.apps import DirectionRemoval as DirectionRemoval
 from dataloupe.apps import Enriched as Enriched

@@ -1,6 +1,10 @@
 """Applications: from attributions to decisions that retraining can test."""
 
 from dataloupe.apps._chance import AA as AA
+from dataloupe.apps._counterfactual import CounterfactualTest as CounterfactualTest
+from dataloupe.apps._counterfactual_found import Counterfactual as Counterfactual
+from dataloupe.apps._counterfactual_found import DoseResponse as DoseResponse
+from dataloupe.apps._counterfactual_found import TransformEffect as TransformEffect
 from dataloupe.apps._difference import Chance as Chance
 from dataloupe.apps._difference import Difference as Difference
 from dataloupe.apps._difference import Directions as Directions
