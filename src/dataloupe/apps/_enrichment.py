@@ -271,8 +271,8 @@ def _judged(tables: list[tuple[Any, ...]], level: float) -> tuple[Enriched, ...]
     found = []
     for i in np.argsort(p, kind="stable").tolist():
         odds, interval = _fisher(*tables[i][-4:]) if q[i] <= level else (None, None)
-        one = float(p[i]), float(q[i])
-        found.append(Enriched(*tables[i], p=one[0], q=one[1], odds=odds, interval=interval))
+        fields: tuple[Any, ...] = (*tables[i], float(p[i]), float(q[i]), odds, interval)
+        found.append(Enriched(*fields))
     return tuple(found)
 
 
@@ -284,8 +284,15 @@ def _fisher(inside: int, k: int, outside: int, rest: int) -> tuple[float, tuple[
 
 
 def _odds(line: Enriched) -> str:
-    ends = ", ".join(f"{end:.2g}" for end in line.interval or ())
-    return f"{line.odds:.2g} [{ends}]"
+    """The odds ratio with its interval; of an infinite one what it is above."""
+    low, high = line.interval or (math.nan, math.nan)
+    if line.odds is None or math.isinf(line.odds):
+        return f"above {_short(low)}"
+    return f"{_short(line.odds)} [{_short(low)}, {_short(high)}]"
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}" if value < 100 else f"{value:,.0f}"
 
 
 def _finite(value: float | None) -> float | None:

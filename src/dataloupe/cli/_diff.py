@@ -1,7 +1,6 @@
 """``diff``: how two learning algorithms use the same data differently, held against chance."""
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,32 +8,15 @@ import tyro
 
 from dataloupe._errors import BadInput
 from dataloupe.apps import AA, Enrichment, compare, enrichment
-from dataloupe.cli._base import Asking, Folder, MaybeNumber, Number, Out, Result, Verb, load_question
+from dataloupe.cli._base import Folder, MaybeNumber, Number, Out, Result, Verb
 from dataloupe.cli._diff_tables import DETAILED, say
+from dataloupe.cli._diff_test import AskingTwo, Test, say_test
 from dataloupe.cli._folder import keep_looks, looks_of
-from dataloupe.cli._kept_diff import differences, keep_difference
+from dataloupe.cli._kept_diff import counterfactuals, differences, keep_difference
 from dataloupe.cli._methods import Settings
 from dataloupe.core import DenseAttribution, Question
 from dataloupe.lab import Lab
 from dataloupe.solve import By
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AskingTwo(Asking):
-    """A verb that computes on two questions, of two algorithms on the same data."""
-
-    other: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.py:NAME")]
-    """the question of the other algorithm"""
-
-    def both(self) -> tuple[tuple[Question, Question], tuple[str, str], Lab]:
-        """The questions, what they are called, and the lab.
-
-        Raises ``BadInput`` dl-990 for questions about other data.
-        """
-        question, lab = self.open()
-        asked = question, load_question(self.other)
-        _alike(*asked)
-        return asked, names_of(self.question, self.other), lab
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +47,7 @@ class Run(AskingTwo):
     def run(self, out: Out) -> Result:
         """Attribute both, compare, enrich, keep."""
         asked, names, lab = self.both()
+        _alike(*asked)
         null = AA(splits=self.splits, level=self.level) if self.splits else None
         both = self.settings, self.settings
         if self.other_seed is not None:
@@ -97,7 +80,7 @@ class Run(AskingTwo):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Show(Verb):
-    """Say again what `diff run` found, and compute nothing.
+    """Say again what `diff run` and `diff test` found, and compute nothing.
 
     dataloupe diff show runs/x
     """
@@ -110,8 +93,8 @@ class Show(Verb):
     def run(self, out: Out) -> Result:
         """Read, never write."""
         lab = Lab(self.lab)
-        found = differences(lab)
-        if not found:
+        found, tests = differences(lab), counterfactuals(lab)
+        if not found and not tests:
             raise BadInput(
                 "dl-992",
                 asked=f"the differences in {lab.where}",
@@ -123,10 +106,17 @@ class Show(Verb):
             looks = looks_of(lab, question, "train"), looks_of(lab, question, "targets")
             say(out, kept.found, looks, kept.index, self.show)
             out.say("")
-        return Result({"differences": [facts_of(kept.found) for kept in found]})
+        for test in tests:
+            say_test(out, test)
+        every = [facts_of(kept.found) for kept in found]
+        return Result({"differences": every, "counterfactuals": [test.to_json() for test in tests]})
 
 
-Verbs = Annotated[Run, tyro.conf.subcommand("run")] | Annotated[Show, tyro.conf.subcommand("show")]
+Verbs = (
+    Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[Test, tyro.conf.subcommand("test")]
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,18 +129,6 @@ class Diff:
 def facts_of(found: Enrichment) -> dict[str, Any]:
     """A difference and its enrichment as JSON."""
     return {**found.difference.to_json(), "answer": str(found.difference), "enrichment": found.to_json()}
-
-
-def names_of(one: str, other: str) -> tuple[str, str]:
-    """What two questions are called: by their names, or else their files, or else A and B."""
-    parts = [where.partition(":") for where in (one, other)]
-    for first, second in (
-        [name or "question" for _, _, name in parts],
-        [Path(file).stem for file, _, _ in parts],
-    ):
-        if first != second:
-            return first, second
-    return "A", "B"
 
 
 def _alike(one: Question, other: Question) -> None:

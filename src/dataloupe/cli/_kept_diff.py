@@ -7,11 +7,20 @@ import numpy as np
 from jaxtyping import Int
 
 from dataloupe._typing import Array, Facts
-from dataloupe.apps import Chance, Difference, Directions, Enriched, Enrichment
+from dataloupe.apps import (
+    Chance,
+    Counterfactual,
+    Difference,
+    Directions,
+    DoseResponse,
+    Enriched,
+    Enrichment,
+    TransformEffect,
+)
 from dataloupe.core import Question
 from dataloupe.lab import Lab
 
-KIND = "difference"
+KIND, TEST = "difference", "counterfactual"
 SIDES = ("first", "second")
 Pair = tuple[Question, Question]
 
@@ -48,6 +57,37 @@ def differences(lab: Lab, *questions: str) -> list[Kept]:
     return [
         _kept(facts, load()) for facts, load in lab.entries(KIND) if set(questions) <= set(facts["questions"])
     ]
+
+
+def keep_counterfactual(lab: Lab, asked: Pair, found: Counterfactual) -> None:
+    """Remember what a change of inputs did to the models of two algorithms."""
+    facts = {name: value for name, value in found.to_json().items() if name not in ("examples", "by_example")}
+    arrays = {f"values.{name}": values for name, values in found.values.items()}
+    arrays["examples"] = found.examples
+    questions = [question.identity for question in asked]
+    made_by = {"questions": questions, "facts": facts, "examples": found.examples}
+    lab.put(TEST, made_by, arrays, {"questions": questions, **facts})
+
+
+def counterfactuals(lab: Lab, *questions: str) -> list[Counterfactual]:
+    """The counterfactual tests that a lab remembers of these questions (by their hashes)."""
+    return [
+        _counterfactual(facts, load())
+        for facts, load in lab.entries(TEST)
+        if set(questions) <= set(facts["questions"])
+    ]
+
+
+def _counterfactual(facts: Facts, arrays: dict[str, Array]) -> Counterfactual:
+    values = {name: _tupled(value) for name, value in facts.items() if name != "questions"}
+    for name, kind in (
+        ("effects", TransformEffect),
+        ("interactions", TransformEffect),
+        ("doses", DoseResponse),
+    ):
+        values[name] = tuple(kind(**{key: _tupled(v) for key, v in one.items()}) for one in facts[name])
+    values["values"] = _under("values", arrays)
+    return Counterfactual(**values, examples=arrays["examples"])
 
 
 def _arrays(holder: Any) -> dict[str, Array]:
