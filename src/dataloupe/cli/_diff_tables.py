@@ -35,8 +35,7 @@ def say(
     difference = found.difference
     out.say(f"[bold]{escape(str(difference))}[/]")
     out.say("", directions_table(difference))
-    if difference.chance is not None:
-        out.say(f"[dim]{escape(_chance(difference))}[/]")
+    out.say(f"[dim]{escape(_legend(difference))}[/]")
     told = [found for one in difference.sides for found in _of(difference, one)[:show]]
     for side, component in told:
         number = difference.sides.index(side)
@@ -65,9 +64,9 @@ def directions_table(difference: Difference) -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     a, b = difference.names
     told = difference.chance is not None
-    columns = ("direction", "value", f"variance in {a}", f"in {b}", "ratio")
-    for column in (*columns, *(("p", "ratio p", "stability", "above chance") if told else ())):
-        table.add_column(Line(column), justify="left" if column == "above chance" else "right")
+    columns = ("direction", "value", f"in {a}", f"in {b}", "ratio")
+    for column in (*columns, *(("p", "ratio p", "stable", "kept") if told else ())):
+        table.add_column(Line(column), justify="left" if column == "kept" else "right")
     for i, side in enumerate(difference.sides):
         for c, value in enumerate(side.values.tolist()):
             variances = (side.own[c], side.other[c])
@@ -89,15 +88,19 @@ def _judged(side: Directions, c: int) -> list[str]:
     return [f"{side.p[c]:.2g}", f"{side.ratio_p[c]:.2g}", f"{side.stability[c]:.2f}"]
 
 
-def _chance(difference: Difference) -> str:
-    """What the null was."""
+def _legend(difference: Difference) -> str:
+    """What the columns are, and what the null was."""
+    a, b = difference.names
     chance = difference.chance
+    said = f"in {a}, in {b}: the variance of score rows of length 1 along the direction"
     if chance is None:
-        return ""
-    bounds = " and ".join(f"{v:.3g}" for v in chance.value), " and ".join(f"{r:.2f}" for r in chance.ratio)
+        return said
+    values = " and ".join(f"{value:.3g}" for value in chance.value)
+    ratios = " and ".join(f"{ratio:.2f}" for ratio in chance.ratio)
     return (
-        f"above chance: value and ratio of halves ({chance.half} models) beyond what {chance.splits} splits of one "
-        f"algorithm give at {chance.level:g} (values {bounds[0]}, ratios {bounds[1]}); p of the largest of all directions"
+        f"{said}; stable: |cosine| of the direction from two halves of the models; kept: above the largest value "
+        f"and ratio that {chance.splits} splits of {a} and of {b} into {chance.half} + {chance.half} models give at "
+        f"{chance.level:g} (values {values}, ratios {ratios})"
     )
 
 
