@@ -10,7 +10,7 @@ from command_line import Run
 
 from dataloupe.apps import AA, CounterfactualTest, Enrichment, compare, enrichment
 from dataloupe.cli._base import load_question
-from dataloupe.cli._diff_test import names_of
+from dataloupe.cli._diff_change import names_of
 from dataloupe.cli._kept_diff import counterfactuals, differences, keep_counterfactual, keep_difference
 from dataloupe.cli._uses import uses
 from dataloupe.core import Question

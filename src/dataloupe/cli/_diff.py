@@ -9,8 +9,8 @@ import tyro
 from dataloupe._errors import BadInput
 from dataloupe.apps import AA, Enrichment, compare, enrichment
 from dataloupe.cli._base import Folder, MaybeNumber, Number, Out, Result, Verb
+from dataloupe.cli._diff_change import AskingTwo, DiffTest, say_test
 from dataloupe.cli._diff_tables import DETAILED, say
-from dataloupe.cli._diff_test import AskingTwo, Test, say_test
 from dataloupe.cli._folder import keep_looks, looks_of
 from dataloupe.cli._kept_diff import counterfactuals, differences, keep_difference
 from dataloupe.cli._methods import Settings
@@ -115,7 +115,7 @@ class Show(Verb):
 Verbs = (
     Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[Show, tyro.conf.subcommand("show")]
-    | Annotated[Test, tyro.conf.subcommand("test")]
+    | Annotated[DiffTest, tyro.conf.subcommand("test")]
 )
 
 

@@ -24,8 +24,8 @@ class Dot(NamedTuple):
 class LogScale(Scale):
     """A range of powers of ten; ``low`` and ``high`` are their exponents.
 
-    >>> LogScale(-1.0, 1.0).at(1.0), LogScale(-1.0, 1.0).ticks()
-    (0.5, [0.1, 1.0, 10.0])
+    >>> LogScale(-1.0, 1.0).at(1.0), LogScale(-2.0, 2.0).ticks()
+    (0.5, [0.01, 0.1, 1.0, 10.0, 100.0])
     """
 
     def at(self, value: float) -> float:

@@ -47,7 +47,7 @@ class AskingTwo(Asking):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Test(AskingTwo):
+class DiffTest(AskingTwo):
     """Test by changed inputs that a transform moves the first algorithm's models and not the other's.
 
     dataloupe diff test plain.py:question shifted.py:question --lab runs/x --transform changes.py:patch --strengths 1 2
