@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -12,7 +12,7 @@ from rich.text import Text as Line
 
 from dataloupe._errors import BadInput
 from dataloupe._typing import Array
-from dataloupe.apps import Counterfactual, CounterfactualTest, TransformEffect
+from dataloupe.apps import Counterfactual, CounterfactualTest
 from dataloupe.cli._base import (
     Asking,
     MaybeNumber,
@@ -159,26 +159,25 @@ def say_test(out: Out, found: Counterfactual) -> None:
 
 
 def effects_table(found: Counterfactual) -> Table:
-    """One line a strength, with the slope last; a column for every algorithm and for the difference."""
+    """One line for every algorithm, and for the difference, at every strength; then the slopes."""
     a, b, *between = found.algorithms
     names = [a, b, f"{a} - {b}", *between]
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for column in ("strength", *names):
-        table.add_column(Line(column), justify="right", no_wrap=True)
-    table.add_column("claim")
+    level = f"{100 * found.registered['level']:g} %"
+    for column in ("strength", "algorithm", "effect", level, "claim"):
+        table.add_column(column, justify="left" if column in ("algorithm", "claim") else "right")
     for strength, verdict in zip(found.strengths, found.verdicts, strict=True):
-        cells = [_effect(found.of(name, strength)) for name in names]
-        table.add_row(f"{strength:g}", *map(Line, cells), Line(verdict, COLOURS[verdict]))
-    if found.doses:
-        doses: list[Any] = [found.dose(name) for name in names]
-        table.add_row(Line("slope", "dim"), *(Line(_with_ends(d.slope, d.interval), "dim") for d in doses))
-        table.add_row(Line("course", "dim"), *(Line(d.course, "dim") for d in doses))
+        for i, name in enumerate(names):
+            effect = found.of(name, strength)
+            first = f"{strength:g}" if i == 0 else ""
+            claim = Line(verdict if i == 0 else "", COLOURS[verdict])
+            table.add_row(first, Line(name), f"{effect.mean:+.3f}", Line(_ends(effect.interval)), claim)
+    for i, dose in enumerate(found.dose(name) for name in (names if found.doses else ())):
+        first = "slope" if i == 0 else ""
+        cells = (first, dose.algorithm, f"{dose.slope:+.3f}", _ends(dose.interval), dose.course)
+        table.add_row(*(Line(cell, "dim") for cell in cells))
     return table
 
 
-def _effect(effect: TransformEffect) -> str:
-    return _with_ends(effect.mean, effect.interval)
-
-
-def _with_ends(mean: float, ends: tuple[float, float]) -> str:
-    return f"{mean:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]"
+def _ends(interval: tuple[float, float]) -> str:
+    return f"[{interval[0]:+.3f}, {interval[1]:+.3f}]"

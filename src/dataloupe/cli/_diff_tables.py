@@ -46,10 +46,9 @@ def say(
             out.say(part)
     left = len(difference.found) - len(told)
     if left:
-        out.say(
-            "",
-            f"[dim]and {left} more directions above chance (--show {show + left} shows their ends, --json tells all)[/]",
-        )
+        most = max(len(_of(difference, side)) for side in difference.sides)
+        out.say("")
+        out.say(f"[dim]{left} more above chance: --show {most} shows the ends of all[/]")
     for note in (*difference.notes, *found.notes):
         out.say(f"  [yellow]note[/] {escape(note)}")
 
