@@ -116,7 +116,7 @@ def test_show_says_it_again_and_writes_nothing(run: Run, place: Path, both) -> N
     (one,) = json.loads(out)["differences"]
     assert one["names"] == ["plain", "shifted"]
     code, out, _ = run("diff", "show", place / "lab", "--show", 0)
-    assert "more directions above chance" in out and "targets at the top" not in out
+    assert "more above chance" in out and "targets at the top" not in out
     assert LocalStore(place / "lab").digest() == before
 
 
