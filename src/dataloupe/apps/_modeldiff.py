@@ -9,7 +9,18 @@ from jaxtyping import Float
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Array
-from dataloupe.apps._chance import AA, Law, Parts, deals_of, law, parts_of, possible, reliability, stability
+from dataloupe.apps._chance import (
+    AA,
+    Law,
+    Parts,
+    added,
+    deals_of,
+    law,
+    parts_of,
+    possible,
+    reliability,
+    stability,
+)
 from dataloupe.apps._difference import Chance, Difference, Directions
 from dataloupe.core import Attribution
 from dataloupe.solve import By, Contrast, contrast, variances
@@ -132,11 +143,10 @@ def _dealt(models: int, null: AA, both: tuple[Attribution, Attribution]) -> tupl
 
 
 def _mean(parts: Parts) -> Float[np.ndarray, "m n"]:
-    """The mean of single models, one added after the other."""
-    total = np.zeros_like(parts[0])
-    for part in parts:
-        total += part
-    return total / np.float32(len(parts))
+    """The mean of single models."""
+    total = added(np.zeros_like(parts[0]), parts)
+    total /= np.float32(len(parts))
+    return total
 
 
 def _rows(attribution: Attribution) -> Float[np.ndarray, "m n"]:
