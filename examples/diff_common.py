@@ -56,7 +56,8 @@ def attributed(questions: dict[str, dl.Question], lab: dl.Lab) -> list[dl.DenseA
         found.append(METHOD.attribute(question, lab))
         seconds = time.perf_counter() - start
         models = lab.models(question, dl.Subsets(n=question.n, count=METHOD.models))
-        right = [(question.measure(model) > 0).mean() for model in models]
+        guesses = [model.predict(question.targets.inputs).argmax(1) for model in models]
+        right = [(guess == question.targets.labels).float().mean() for guess in guesses]
         print(f"{name}: models are right on {np.mean(right):.1%} of the targets; {seconds:.0f} s", flush=True)
     return found
 
@@ -84,7 +85,7 @@ def classes(data: dl.Examples, rows: np.ndarray) -> str:
 
 
 def facts(found: dl.Difference, answer: dl.Counterfactual | None = None, **more) -> dict:
-    """The figures of a study."""
+    """The figures of a comparison, under its name."""
     directions = [
         {
             "of": side.of,
@@ -99,11 +100,16 @@ def facts(found: dl.Difference, answer: dl.Counterfactual | None = None, **more)
         for side in found.sides
         for c in range(len(side.values))
     ]
-    told = {"found": len(found.found), "said": str(found), "limit": found.chance.value, "directions": directions}
+    said = {
+        "found": len(found.found),
+        "said": str(found),
+        "limit": found.chance.value,
+        "directions": directions,
+    }
     if answer is not None:
-        told |= {"verdict": answer.verdict, "test": str(answer)}
-        told["effects"] = [
+        said |= {"verdict": answer.verdict, "test": str(answer)}
+        said["effects"] = [
             [effect.algorithm, effect.strength, effect.mean, list(effect.interval)]
             for effect in (*answer.effects, *answer.interactions)
         ]
-    return told | more
+    return {" against ".join(found.names): said | more}

@@ -6,9 +6,7 @@ import dataloupe as dl
 
 train, targets = dl.data.fashion_mnist(train=2000, test=500)
 with_noise = dl.Question(learner(lr=0.1, batch_size=32), train, targets, dl.outputs.margin)
-without_noise = dl.Question(
-    learner(lr=0.02, batch_size=128, epochs=40), train, targets, dl.outputs.margin
-)
+without_noise = dl.Question(learner(lr=0.02, batch_size=128, epochs=40), train, targets, dl.outputs.margin)
 
 
 def main(folder: str = "runs/diff_noise") -> dict:

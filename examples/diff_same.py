@@ -23,13 +23,13 @@ with_other_start = dl.Question(learner(module=make_another), train, targets, dl.
 def main(folder: str = "runs/diff_same") -> dict:
     lab = dl.Lab(folder)
     first, started = attributed({"plain": without_change, "another start": with_other_start}, lab)
-    found = {"another start": dl.compare(first, started, COMPONENTS, names=("plain", "another start"))}
+    found = [dl.compare(first, started, COMPONENTS, names=("plain", "another start"))]
     for seed in (1, 2, 3):
         again = dataclasses.replace(METHOD, seed=seed).attribute(without_change, lab)
-        found[f"seed {seed}"] = dl.compare(first, again, COMPONENTS, names=("plain", f"seed {seed}"))
-    for one in found.values():
+        found.append(dl.compare(first, again, COMPONENTS, names=("plain", f"seed {seed}")))
+    for one in found:
         told(one, targets)
-    return {name: facts(one) for name, one in found.items()}
+    return {name: figures for one in found for name, figures in facts(one).items()}
 
 
 if __name__ == "__main__":
