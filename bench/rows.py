@@ -138,6 +138,48 @@ def language(found: dict) -> list[Row]:
     return rows
 
 
+def within_a_run(found: dict) -> list[Row]:
+    """TRAK on several checkpoints of every run."""
+    return [
+        (
+            f"fashion-5k, 5 runs on halves, TRAK on {name}",
+            f"LDS {one['lds']:.3f}, {one['lds'] / one['of']:.2f} of the ceiling; slope {one['slope']:.2f}",
+            "explored",
+        )
+        for name, one in found.items()
+    ]
+
+
+def compare(found: dict) -> list[Row]:
+    """ModelDiff on planted attributions."""
+    rows = []
+    for size in sorted({one["size"] for one in found.get("planted", ())}):
+        some = [one for one in found["planted"] if one["size"] == size]
+        cosine = min(one["cosine with the truth"] for one in some)
+        precision = min(one["precision at 50"] for one in some)
+        kept = sum(one["kept of A"] == 1 and one["kept of B"] == 0 for one in some)
+        rows.append(
+            (
+                f"planted direction of {size:g} of a row's length, noise of length 1, 10 models",
+                f"cosine {cosine:.3f}, precision at 50 {precision:.2f}, kept alone in {kept} of {len(some)}",
+                "> 0.95, >= 0.9" if size >= 0.3 else "printed",
+            )
+        )
+    if same := found.get("same"):
+        told = f"{same['runs with a direction']} of {same['runs']} runs report a direction; {same['seconds a run']:.1f} s a run"
+        rows.append(("A/A: 500 x 5,000, 10 models each", told, "<= 5 of 100"))
+    for name, one in found.get("large", {}).items():
+        bar = "< 30 s, < 4 GB" if name == "without" else "< 300 s"
+        rows.append(
+            (
+                f"2,000 x 50,000, 20 components, {name}",
+                f"{one['seconds']:.1f} s, {one['peak GB']:.1f} GB",
+                bar,
+            )
+        )
+    return [(f"ModelDiff: {what}", *rest) for what, *rest in rows]
+
+
 def attribution_peers(found: dict) -> list[Row]:
     """Gradient features and scores beside the peers, the same checkpoints."""
     agree = min(value for name, value in found["parity"].items() if "scale" not in name)
@@ -172,6 +214,8 @@ PRINTERS = {
     "featurise": featurise,
     "language": language,
     "attribution_peers": attribution_peers,
+    "within_a_run": within_a_run,
+    "compare": compare,
 }
 
 

@@ -26,7 +26,7 @@ FULL = {
     f"{name}.py": f"{name}.json"
     for name in (
         "support", "leaks", "mislabels", "direction", "linearity", "transfer", "sparse_pca", "frontier", "featurise",
-        "language",
+        "language", "within_a_run", "compare",
     )
 }  # fmt: skip
 """Benches of the full tier; the quick one reads their last results."""

@@ -55,6 +55,7 @@ RESULTS = {
     *("Leaks", "Mislabels", "Neighbours", "Clusters", "Principal", "DirectionRemoval"),
     "Fidelity",
     "Difference",
+    *("Enrichment", "Enriched"),
     "Counterfactual",
 }
 """What functions give and nobody makes by hand."""

@@ -23,6 +23,8 @@ from dataloupe.apps import Counterfactual as Counterfactual
 from dataloupe.apps import CounterfactualTest as CounterfactualTest
 from dataloupe.apps import Difference as Difference
 from dataloupe.apps import DirectionRemoval as DirectionRemoval
+from dataloupe.apps import Enriched as Enriched
+from dataloupe.apps import Enrichment as Enrichment
 from dataloupe.apps import GroupInfluences as GroupInfluences
 from dataloupe.apps import Leaks as Leaks
 from dataloupe.apps import LinearResidual as LinearResidual
@@ -38,6 +40,7 @@ from dataloupe.apps import clusters as clusters
 from dataloupe.apps import compare as compare
 from dataloupe.apps import detectable as detectable
 from dataloupe.apps import detection_power as detection_power
+from dataloupe.apps import enrichment as enrichment
 from dataloupe.apps import group_influences as group_influences
 from dataloupe.apps import group_subsets as group_subsets
 from dataloupe.apps import leaks as leaks

@@ -11,6 +11,9 @@ from dataloupe.apps._difference import Directions as Directions
 from dataloupe.apps._direction import DirectionRemoval as DirectionRemoval
 from dataloupe.apps._direction import GroupEffect as GroupEffect
 from dataloupe.apps._direction import removal_of_direction as removal_of_direction
+from dataloupe.apps._enrichment import Enriched as Enriched
+from dataloupe.apps._enrichment import Enrichment as Enrichment
+from dataloupe.apps._enrichment import enrichment as enrichment
 from dataloupe.apps._groups import GroupInfluences as GroupInfluences
 from dataloupe.apps._groups import group_influences as group_influences
 from dataloupe.apps._groups import group_subsets as group_subsets

@@ -28,14 +28,14 @@ class AA:
 
     If the algorithms are one, every deal is as likely as the true one, so that any p of at most 1 - ``level`` has that
     probability, whatever the noise. The ratio of variances is held, likewise, against those of the directions of largest
-    value. ``paired``: models of one number saw the same subset with the
+    value. Where there are fewer ways to deal, all of them are taken. ``paired``: models of one number saw the same subset with the
     same seed, and are swapped within their pair, which takes that noise away; None looks whether the settings of both
     attributions are the same. ``halves``: so many times the models are halved to tell how stable a direction is.
 
     Raises ``BadInput`` dl-782. Source: Fisher 1935 (permutation); Westfall and Young 1993 (the largest over components).
     """
 
-    deals: int = 100
+    deals: int = 200
     level: float = 0.99
     halves: int = 10
     paired: bool | None = None

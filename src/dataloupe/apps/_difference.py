@@ -1,6 +1,7 @@
 """What two learning algorithms were found to do differently."""
 
 import dataclasses
+import math
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -19,8 +20,8 @@ class Directions:
     them; ``values [c]`` what they were found by (see :func:`dataloupe.compare`); ``own [c]`` and ``other [c]`` the
     variances of both algorithms' rows of length 1. With a null: ``p [c]`` of the value, against the largest of all
     components that chance gives; ``ratio_p [c]`` of own / other, against that of the direction of largest value;
-    ``stability [c]`` the mean |<u, u'>| of the same direction from two halves of the models; ``kept [c]``: both p are
-    at most 1 - level.
+    ``stability [c]`` the mean |<u, u'>| of the same direction from two halves of the models; ``kept [c]``: p is
+    at most 1 - level, and ratio_p at most 0.05.
     """
 
     of: str
@@ -122,17 +123,25 @@ class Difference:
         elif not self.found:
             said = f"no difference found at {self.chance.level:g}, against {self.chance.deals} deals of the same models"
         else:
-            said = "; ".join(
-                f"direction {c} of {side.of}: {side.ratio[c]:.1f} times the variance it has in {side.against}, "
-                f"p {side.p[c]:.2g}, stability {side.stability[c]:.2f}"
-                for side, c in self.found
-                if side.p is not None and side.stability is not None
-            )
+            said = "; ".join(said for said in map(self._told, self.sides) if said)
         return f"{self.names[0]} and {self.names[1]}: {alike}; {said}"
 
+    def _told(self, side: Directions) -> str:
+        """The directions of one side above chance: the first, and how many more."""
+        if side.kept is None or side.p is None or side.stability is None or not side.kept.any():
+            return ""
+        c, *more = np.flatnonzero(side.kept).tolist()
+        rest = f" (and {len(more)} more of {side.of})" if more else ""
+        return (
+            f"direction {c} of {side.of}: {side.ratio[c]:.1f} times the variance it has in {side.against}, "
+            f"p {side.p[c]:.2g}, stability {side.stability[c]:.2f}{rest}"
+        )
+
     def to_json(self) -> Facts:
-        """Every field as JSON holds it, but for the vectors over training rows."""
+        """Every field as JSON holds it, but for the vectors over training rows; what is not known is null."""
         facts = plain(self)
+        if self.denoised is not None:
+            facts["denoised"] = [None if math.isnan(value) else value for value in self.denoised.tolist()]
         for side in facts["sides"]:
             del side["vectors"]
         return facts

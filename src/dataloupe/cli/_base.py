@@ -105,14 +105,20 @@ def load_question(where: str) -> Question:
 
     Raises ``BadInput`` dl-980 (no such file), dl-981 (the file cannot be run), dl-982 (no question of that name).
     """
+    found: Question = load_named(where, Question, "question", "dataloupe.Question(...)")
+    return found
+
+
+def load_named(where: str, kind: type, what: str, how: str) -> Any:
+    """The thing of that kind in ``file.py:name``; ``how`` it is made. Raises as :func:`load_question`."""
     file, _, name = where.partition(":")
-    path, name = Path(file), name or "question"
+    path, name = Path(file), name or what
     if path.suffix != ".py" or not path.is_file():
         raise BadInput(
             "dl-980",
-            asked=f"the question {where}",
+            asked=f"the {what} {where}",
             found=f"no Python file {path}",
-            do="write FILE.py:NAME, a file that defines the question under that name",
+            do=f"write FILE.py:NAME, a file that defines the {what} under that name",
         )
     try:
         module = load_module(path)
@@ -120,20 +126,20 @@ def load_question(where: str) -> Question:
         line = _line_in(error, path)
         raise BadInput(
             "dl-981",
-            asked=f"the question {where}",
+            asked=f"the {what} {where}",
             found=f"{type(error).__name__} in {path}{line}: {error}",
             do=f"make `python {path}` run",
         ) from error
-    question = getattr(module, name, None)
-    if not isinstance(question, Question):
-        known = [key for key, value in vars(module).items() if isinstance(value, Question)]
+    every = {key: value for key, value in vars(module).items() if isinstance(value, kind)}
+    every = {key: value for key, value in every.items() if not isinstance(value, type)}
+    if name not in every:
         raise BadInput(
             "dl-982",
-            asked=f"the question {name} of {path}",
-            found=f"questions {', '.join(known)}" if known else "no question at all",
-            do=f"write {path}:{known[0]}" if known else f"add `{name} = dataloupe.Question(...)` to it",
+            asked=f"the {what} {name} of {path}",
+            found=f"{what}s {', '.join(every)}" if every else f"no {what} at all",
+            do=f"write {path}:{next(iter(every))}" if every else f"add `{name} = {how}` to it",
         )
-    return question
+    return every[name]
 
 
 def _line_in(error: Exception, path: Path) -> str:

@@ -30,7 +30,7 @@ def keep_looks(lab: Lab, question: Question) -> None:
         lab.put("examples", {"question": question.identity, "side": side}, arrays, facts)
 
 
-def _looks(lab: Lab, question: str, side: str) -> Examples | None:
+def looks_of(lab: Lab, question: str, side: str) -> Examples | None:
     """Examples that can be shown (their inputs stayed behind)."""
     known = lab.get("examples", {"question": question, "side": side})
     if known is None:
@@ -60,7 +60,7 @@ def attributions(lab: Lab, question: Question | None = None, only: str = "") -> 
             continue
         if not _slug(method).startswith(_slug(only)):
             continue
-        looks = {side: _looks(lab, asked, side) for side in ("train", "targets")}
+        looks = {side: looks_of(lab, asked, side) for side in ("train", "targets")}
         found.append(DenseAttribution.from_arrays(load(), facts, **looks))
     if not found:
         raise BadInput(

@@ -12,6 +12,7 @@ from dataloupe._errors import DataloupeError
 from dataloupe.cli._attribute import Attribute
 from dataloupe.cli._base import Out, Verb
 from dataloupe.cli._demo import Demo
+from dataloupe.cli._diff import Diff
 from dataloupe.cli._doctor import Doctor
 from dataloupe.cli._export import Export
 from dataloupe.cli._groups import Groups
@@ -39,6 +40,7 @@ Verbs = (
     | Annotated[Leaks, tyro.conf.subcommand("leaks")]
     | Annotated[Mislabels, tyro.conf.subcommand("mislabels")]
     | Annotated[Space, tyro.conf.subcommand("space")]
+    | Annotated[Diff, tyro.conf.subcommand("diff")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Export, tyro.conf.subcommand("export")]
@@ -53,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.SuppressFixed)
     verb = tyro.cli(Verbs, prog="dataloupe", description=ABOUT, args=words, config=config)
-    sys.exit(carry_out(verb))
+    sys.exit(carry_out(verb.verb if isinstance(verb, Diff) else verb))
 
 
 def carry_out(verb: Verb) -> int:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from dataloupe._typing import Array, Facts
-from dataloupe.apps import GroupInfluences, Leaks, Mislabels, Support, SupportCase
+from dataloupe.apps import Counterfactual, Enrichment, GroupInfluences, Leaks, Mislabels, Support, SupportCase
+from dataloupe.cli._kept_diff import KIND, TEST, counterfactuals, differences
 from dataloupe.core import Question
 from dataloupe.lab import Lab
 
@@ -31,19 +32,21 @@ def keep_use(lab: Lab, question: Question, found: Use) -> None:
     lab.put(kind, made_by, arrays, {"question": question.identity, **facts})
 
 
-def uses(lab: Lab, question: str) -> list[Use]:
+def uses(lab: Lab, question: str) -> list[Use | Enrichment | Counterfactual]:
     """What was found about this question (by its hash)."""
-    return [
+    own = [
         _use(kind, facts, load())
         for name, kind in KINDS.items()
         for facts, load in lab.entries(name)
         if facts["question"] == question
     ]
+    told = [kept.found for kept in differences(lab, question)]
+    return [*own, *told, *counterfactuals(lab, question)]
 
 
 def kept(lab: Lab) -> dict[str, int]:
     """How many answers of each verb a lab holds."""
-    counts = {name: len(lab.entries(name)) for name in ("what-if", *KINDS)}
+    counts = {name: len(lab.entries(name)) for name in ("what-if", *KINDS, KIND, TEST)}
     return {name: count for name, count in counts.items() if count}
 
 

@@ -132,15 +132,46 @@ def histogram(values: Float[np.ndarray, " m"], mean: float, name: str, bins: int
     parts = []
     for number, left, right in zip(counts, edges[:-1], edges[1:], strict=True):
         if number:
-            x0, x1, y = _x(scale, float(left)), _x(scale, float(right)), _y(tall, float(number))
+            x0, x1, y = x_at(scale, float(left)), x_at(scale, float(right)), y_at(tall, float(number))
             tone = "accent" if (left + right) / 2 >= 0 else "warm"
             parts.append(
                 f'<rect class="fill {tone}" x="{x0 + 0.75:.2f}" y="{y:.2f}" width="{x1 - x0 - 1.5:.2f}" '
                 f'height="{HEIGHT - BOTTOM - y:.2f}"/>'
             )
-    x = _x(scale, mean)
+    x = x_at(scale, mean)
     parts.append(f'<line class="ceiling" x1="{x:.2f}" x2="{x:.2f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-    return _plot(parts, scale, tall, name, "targets")
+    return frame(parts, scale, tall, name, "targets")
+
+
+def overlaid(
+    values: Float[np.ndarray, " m"], outlined: Float[np.ndarray, " o"] | None, name: str, bins: int = 24
+) -> Markup:
+    """How values are spread, their mean as a line, and others as an outline over the same bins."""
+    every = values if outlined is None else np.concatenate([values, outlined])
+    scale = Scale(min(0.0, float(every.min()) - 0.02), max(1.0, float(every.max())) + 0.02)
+    span = (scale.low, scale.high)
+    counts, edges = np.histogram(values, bins=bins, range=span)
+    above = None if outlined is None else np.histogram(outlined, bins=bins, range=span)[0]
+    tall = Scale(0.0, float(max(counts.max(), 0 if above is None else above.max())) * 1.05)
+    parts = []
+    for number, left, right in zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        if number:
+            x0, x1, y = x_at(scale, left), x_at(scale, right), y_at(tall, float(number))
+            parts.append(
+                f'<rect class="fill accent" x="{x0 + 0.75:.2f}" y="{y:.2f}" width="{x1 - x0 - 1.5:.2f}" '
+                f'height="{HEIGHT - BOTTOM - y:.2f}"/>'
+            )
+    if above is not None:
+        corners = [(edges[0], 0.0)]
+        for number, left, right in zip(above.tolist(), edges[:-1], edges[1:], strict=True):
+            corners += [(left, number), (right, number)]
+        places = [
+            f"{x_at(scale, float(x)):.2f},{y_at(tall, float(y)):.2f}" for x, y in [*corners, (edges[-1], 0)]
+        ]
+        parts.append(f'<polyline class="outline" points="{" ".join(places)}"/>')
+    x = x_at(scale, float(values.mean()))
+    parts.append(f'<line class="ceiling" x1="{x:.2f}" x2="{x:.2f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
+    return frame(parts, scale, tall, name, "targets")
 
 
 def scatter(
@@ -159,11 +190,11 @@ def scatter(
         parts.append(_line(x_scale, y_scale, 1.0, "identity"))
     parts.append(_line(x_scale, y_scale, slope, "fit"))
     for x_value, y_value, half in points:
-        x, y = _x(x_scale, x_value), _y(y_scale, y_value)
-        low, high = _y(y_scale, y_value - half), _y(y_scale, y_value + half)
+        x, y = x_at(x_scale, x_value), y_at(y_scale, y_value)
+        low, high = y_at(y_scale, y_value - half), y_at(y_scale, y_value + half)
         parts.append(f'<line class="error" x1="{x:.2f}" x2="{x:.2f}" y1="{low:.2f}" y2="{high:.2f}"/>')
         parts.append(f'<circle class="point accent" cx="{x:.2f}" cy="{y:.2f}" r="3"/>')
-    return _plot(parts, x_scale, y_scale, *names)
+    return frame(parts, x_scale, y_scale, *names)
 
 
 def stairs(
@@ -184,29 +215,29 @@ def stairs(
         sizes = x.astype(np.float64).tolist()
         ends = zip(sizes, [*sizes[1:], end], line.tolist(), strict=True)
         corners = [(size, value) for left, right, value in ends for size in (left, right)]
-        return [f"{_x(x_scale, size):.2f},{_y(y_scale, value):.2f}" for size, value in corners]
+        return [f"{x_at(x_scale, size):.2f},{y_at(y_scale, value):.2f}" for size, value in corners]
 
     parts = []
     if band is not None:
         low, high = map(steps, band)
         parts.append(f'<polygon class="wash" points="{" ".join([*low, *reversed(high)])}"/>')
-    floor = f"{_y(y_scale, 0.0):.2f}"
-    start = f"{_x(x_scale, 0.0):.2f},{floor} {_x(x_scale, float(x[0])):.2f},{floor}"
+    floor = f"{y_at(y_scale, 0.0):.2f}"
+    start = f"{x_at(x_scale, 0.0):.2f},{floor} {x_at(x_scale, float(x[0])):.2f},{floor}"
     for line, name in ((dashed, "stairs dashed"), (solid, "stairs")):
         if line is not None:
             parts.append(f'<polyline class="{name}" points="{start} {" ".join(steps(line))}"/>')
-    return _plot(parts, x_scale, y_scale, *names)
+    return frame(parts, x_scale, y_scale, *names)
 
 
-def _plot(parts: Sequence[str], x: Scale, y: Scale, x_name: str, y_name: str) -> Markup:
+def frame(parts: Sequence[str], x: Scale, y: Scale, x_name: str, y_name: str) -> Markup:
     """The marks inside a frame of two axes with their names."""
     frame, bottom = [], HEIGHT - BOTTOM
     for tick in y.ticks():
-        at = _y(y, tick)
+        at = y_at(y, tick)
         frame.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.2f}" y2="{at:.2f}"/>')
         frame.append(f'<text x="{LEFT - 7}" y="{at + 3.5:.2f}" text-anchor="end">{y.label(tick)}</text>')
     for tick in x.ticks():
-        at = _x(x, tick)
+        at = x_at(x, tick)
         frame.append(f'<line class="tick" x1="{at:.2f}" x2="{at:.2f}" y1="{bottom}" y2="{bottom + 4}"/>')
         frame.append(f'<text x="{at:.2f}" y="{bottom + 16}" text-anchor="middle">{x.label(tick)}</text>')
     frame.append(f'<line class="tick" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>')
@@ -218,6 +249,12 @@ def _plot(parts: Sequence[str], x: Scale, y: Scale, x_name: str, y_name: str) ->
     return _svg([*frame, *parts], f'class="plot" viewBox="0 0 {WIDTH} {HEIGHT}"')
 
 
+def identity_line(low: float, high: float, scale: Scale) -> str:
+    """The line of equality over two axes of one scale."""
+    (x1, x2), (y1, y2) = ([place(scale, end) for end in (low, high)] for place in (x_at, y_at))
+    return f'<line class="identity" x1="{x1:.2f}" x2="{x2:.2f}" y1="{y1:.2f}" y2="{y2:.2f}"/>'
+
+
 def _line(x: Scale, y: Scale, slope: float, name: str) -> str:
     """The part of the line through the origin that lies inside the frame."""
     ends = [x.low, x.high]
@@ -226,7 +263,7 @@ def _line(x: Scale, y: Scale, slope: float, name: str) -> str:
         ends = [max(x.low, inside[0]), min(x.high, inside[1])]
     if ends[0] >= ends[1]:
         return ""
-    (x1, x2), (y1, y2) = ([_x(x, e) for e in ends], [_y(y, slope * e) for e in ends])
+    (x1, x2), (y1, y2) = ([x_at(x, e) for e in ends], [y_at(y, slope * e) for e in ends])
     return f'<line class="{name}" x1="{x1:.2f}" x2="{x2:.2f}" y1="{y1:.2f}" y2="{y2:.2f}"/>'
 
 
@@ -235,11 +272,13 @@ def _bar(scale: Scale, ends: Interval, y: float, height: float, name: str) -> st
     return f'<rect class="{name}" x="{100 * low:.2f}%" width="{100 * (high - low):.2f}%" y="{y:g}" height="{height:g}"/>'
 
 
-def _x(scale: Scale, value: float) -> float:
+def x_at(scale: Scale, value: float) -> float:
+    """The place of a value on the horizontal axis of a plot."""
     return LEFT + scale.at(value) * (WIDTH - LEFT - RIGHT)
 
 
-def _y(scale: Scale, value: float) -> float:
+def y_at(scale: Scale, value: float) -> float:
+    """The place of a value on the vertical axis of a plot."""
     return HEIGHT - BOTTOM - scale.at(value) * (HEIGHT - TOP - BOTTOM)
 
 

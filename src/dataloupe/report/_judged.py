@@ -58,6 +58,8 @@ class Verdict:
 
     word: str
     sentence: str
+    tone: str = ""
+    """Drawn as this word is; empty: as its own."""
 
 
 @dataclasses.dataclass(frozen=True)

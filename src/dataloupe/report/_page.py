@@ -13,7 +13,16 @@ from markupsafe import Markup
 from dataloupe._errors import StoreError
 from dataloupe._identity import NUMERICS
 from dataloupe._typing import Ids
-from dataloupe.apps import GroupInfluences, Leaks, Mislabels, Support, WhatIf
+from dataloupe.apps import (
+    Counterfactual,
+    Difference,
+    Enrichment,
+    GroupInfluences,
+    Leaks,
+    Mislabels,
+    Support,
+    WhatIf,
+)
 from dataloupe.core import Attribution, Outcomes
 from dataloupe.judge import LDS, Calibration, RemovalTest
 from dataloupe.report._answers import answer_sentence, answer_views
@@ -41,6 +50,9 @@ Part = (
     | Leaks
     | Mislabels
     | GroupInfluences
+    | Difference
+    | Enrichment
+    | Counterfactual
 )
 
 

@@ -8,12 +8,21 @@ import numpy as np
 from jaxtyping import Int
 
 from dataloupe._errors import BadInput
-from dataloupe.apps import GroupInfluences, Leaks, Mislabels, Support, WhatIf
+from dataloupe.apps import (
+    Counterfactual,
+    Difference,
+    Enrichment,
+    GroupInfluences,
+    Leaks,
+    Mislabels,
+    Support,
+    WhatIf,
+)
 from dataloupe.core import Attribution, Examples, Outcomes
 from dataloupe.judge import LDS, Calibration, RemovalTest, calibration, lds
 from dataloupe.report._png import check_image
 
-Use = Support | Leaks | Mislabels | GroupInfluences
+Use = Support | Leaks | Mislabels | GroupInfluences | Difference | Enrichment | Counterfactual
 KINDS = (Attribution, Outcomes, LDS, Calibration, RemovalTest, WhatIf, *get_args(Use))
 
 CONTROLS = ("random", "similarity", "gradient norm", "bm25")
@@ -181,7 +190,7 @@ def _check_together(parts: Parts, outcomes: int) -> None:
         for answer in parts.answers:
             _check_answer(answer, parts.main.n, parts.main.m)
         for use in parts.uses:
-            _check_use(use, parts.main.n, parts.main.m)
+            _check_use(use, parts.main)
 
 
 def _check_answer(answer: WhatIf, n: int, m: int) -> None:
@@ -192,16 +201,22 @@ def _check_answer(answer: WhatIf, n: int, m: int) -> None:
         )
 
 
-def _check_use(use: Use, n: int, m: int) -> None:
-    match use:
+def _check_use(use: Use, main: Method) -> None:
+    n, m = main.n, main.m
+    about = use.difference if isinstance(use, Enrichment) else use
+    match about:
         case Support():
-            fits = use.n == n and all(0 <= case.target < m for case in use.cases)
+            fits = about.n == n and all(0 <= case.target < m for case in about.cases)
         case Leaks():
-            fits = len(use.best) == m and int(use.best_rows.max()) < n
+            fits = len(about.best) == m and int(about.best_rows.max()) < n
         case Mislabels():
-            fits = len(use.order) == n
+            fits = len(about.order) == n
         case GroupInfluences():
-            fits = len(use.member) == n
+            fits = len(about.member) == n
+        case Difference():
+            fits = about.sides[0].vectors.shape[1] == n and len(about.cosine) == m
+        case Counterfactual():
+            fits = int(about.examples.max()) < len(main.targets)
     if not fits:
         _refuse(f"{type(use).__name__} over other data than the {n} rows and {m} targets beside it")
 

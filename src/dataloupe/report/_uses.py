@@ -1,15 +1,26 @@
-"""What attributions and retrainings were used for: data supports, leaks, wrong labels, influences of groups."""
+"""What attributions and retrainings were used for: supports, leaks, wrong labels, groups, differences of algorithms."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
 
-from dataloupe.apps import GroupInfluences, Leaks, Mislabels, Support, SupportCase
-from dataloupe.report._cards import Picture, Scored, picture
+from dataloupe.apps import (
+    Counterfactual,
+    Difference,
+    Enrichment,
+    GroupInfluences,
+    Leaks,
+    Mislabels,
+    Support,
+    SupportCase,
+)
+from dataloupe.report._cards import Scored
 from dataloupe.report._charts import Scale, Strip, axis, stairs, strip
+from dataloupe.report._counterfactual import counterfactual_panel, counterfactual_sentence
+from dataloupe.report._difference import difference_panel, difference_sentence
 from dataloupe.report._judged import Chart, Line, Plot, Verdict
+from dataloupe.report._panel import Entry, Panel, example_of, target_of
 from dataloupe.report._parts import Method, Use
 from dataloupe.report._words import HARD_SPACE, between, capital, count, fixed, in_scale, share, signed
 
@@ -32,36 +43,11 @@ NEAR = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A target, the training examples that belong to it, and what is known of them."""
-
-    target: int
-    face: Picture
-    examples: tuple[Picture, ...]
-    rest: str
-    facts: tuple[tuple[str, str], ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Panel:
-    """One use as it stands on the page."""
-
-    title: str
-    sentence: str
-    verdict: Verdict | None = None
-    plots: tuple[Plot, ...] = ()
-    charts: tuple[tuple[str, Chart], ...] = ()
-    entries: tuple[Entry, ...] = ()
-    pairs: bool = False
-    cards: tuple[Scored, ...] = ()
-    rest: str = ""
-    notes: tuple[str, ...] = ()
-
-
 def panels(uses: Sequence[Use], main: Method | None) -> list[Panel]:
     """The uses in the order given; examples are pictures where an attribution holds them."""
-    return [_panel(use, main) for use in uses]
+    shown = [use.difference for use in uses if isinstance(use, Enrichment)]
+    once = [use for use in uses if not any(use is difference for difference in shown)]
+    return [_panel(use, main) for use in once]
 
 
 def use_sentence(use: Use) -> str:
@@ -88,6 +74,12 @@ def use_sentence(use: Use) -> str:
                 f"{count(len(use.influence), 'output')}) from {count(use.subsets, 'subset')}, {found} {stand} out "
                 f"at a false discovery rate of {share(use.discovery)}"
             )
+        case Difference():
+            return difference_sentence(use)
+        case Enrichment():
+            return difference_sentence(use.difference)
+        case Counterfactual():
+            return counterfactual_sentence(use)
 
 
 def _panel(use: Use, main: Method | None) -> Panel:
@@ -100,6 +92,12 @@ def _panel(use: Use, main: Method | None) -> Panel:
             return _mislabels(use, main)
         case GroupInfluences():
             return _groups(use)
+        case Difference():
+            return difference_panel(use, None, main)
+        case Enrichment():
+            return difference_panel(use.difference, use, main)
+        case Counterfactual():
+            return counterfactual_panel(use)
 
 
 def _support(found: Support, main: Method | None) -> Panel:
@@ -158,8 +156,8 @@ def _support_entry(case: SupportCase, main: Method | None) -> Entry:
     rows, rest = case.rows[:ROWS].tolist(), len(case.rows) - ROWS
     return Entry(
         case.target,
-        _target(main, case.target),
-        tuple(_example(main, row) for row in rows),
+        target_of(main, case.target),
+        tuple(example_of(main, row) for row in rows),
         f"and {rest:,} more" if rest > 0 else "",
         (*known, ("verdict", case.state)),
     )
@@ -169,7 +167,7 @@ def _leaks(found: Leaks, main: Method | None) -> Panel:
     scale = float(np.abs(found.weights).max()) if len(found) else 0.0
     entries = []
     for p in range(min(len(found), PAIRS)):
-        target, row = _target(main, int(found.targets[p])), _example(main, int(found.rows[p]))
+        target, row = target_of(main, int(found.targets[p])), example_of(main, int(found.rows[p]))
         error = None if found.errors is None else float(found.errors[p])
         known = [("score", fixed(float(found.scores[p]), 3))]
         known.append(("weight", _with_error(float(found.weights[p]), error, scale)))
@@ -195,7 +193,7 @@ def _mislabels(found: Mislabels, main: Method | None) -> Panel:
     for row in first:
         error = "" if found.errors is None else f"± {in_scale(float(found.errors[row]), scale)}"
         score = signed(in_scale(float(found.scores[row]), scale))
-        cards.append(Scored(_example(main, row), score, error, Markup()))
+        cards.append(Scored(example_of(main, row), score, error, Markup()))
     errors = "" if found.errors is None else "; ± is one standard error"
     return Panel(
         "Which labels look wrong?",
@@ -243,16 +241,6 @@ def _influences(found: GroupInfluences, j: int) -> Chart:
     if left_out > 0:
         sentences.append(f"{count(left_out, 'group')} between the ends not shown.")
     return Chart(tuple(lines), axis(scale), tuple(sentences))
-
-
-def _target(main: Method | None, row: int) -> Picture:
-    if main is None:
-        return Picture(row, "")
-    return picture(main.targets, row if main.index is None else int(main.index[row][0]), "target", 220)
-
-
-def _example(main: Method | None, row: int) -> Picture:
-    return Picture(row, "") if main is None else picture(main.train, row, "training example", 120)
 
 
 def _with_error(value: float, error: float | None, scale: float) -> str:
