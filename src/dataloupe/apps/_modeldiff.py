@@ -14,9 +14,6 @@ from dataloupe.apps._difference import Chance, Difference, Directions
 from dataloupe.core import Attribution
 from dataloupe.solve import By, Contrast, contrast, variances
 
-OWN = 0.05
-"""The p of a ratio of variances up to which a direction counts as one algorithm's own; the level is kept by values alone."""
-
 
 def compare(
     a: Attribution,
@@ -38,7 +35,8 @@ def compare(
     With a null (:class:`dataloupe.AA`) the single models behind both (``parts``, five or more of each for the default level)
     are put together and dealt into two ensembles anew, again and again. The rows compared are then the means of as many
     single models on both sides, shrunk by their reliability. A direction is kept if its value is larger than the largest
-    that deals give (at the null's level), and its ratio of variances than that of those directions (at 0.95).
+    that deals give (at the null's level), and its variance than the other algorithm's. How the ratio of the two stands among those
+    of deals (``ratio_p``) is told and decides nothing: uneven deals hold nearly all of a true difference of either side.
 
     Raises ``BadInput`` dl-780 (other targets or training data, components), dl-783 (too few single models).
 
@@ -106,7 +104,7 @@ def _side(
     if chance is None:
         return side
     p, ratio_p = _p(side.values, chance.values), _p(side.ratio, chance.ratios)
-    kept = (p <= 1 - level + 1e-12) & (ratio_p <= OWN)
+    kept = (p <= 1 - level + 1e-12) & (side.ratio > 1)
     return dataclasses.replace(side, p=p, ratio_p=ratio_p, kept=kept)
 
 
