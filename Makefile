@@ -8,7 +8,7 @@ QUIET  := -qq --disable-pip-version-check
 
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test check bench bench-full clean
+.PHONY: demo test check bench bench-full examples clean
 
 demo: $(READY)            ## real predictions explained, a removal predicted and verified, a report
 	@$(BIN)/dataloupe demo
@@ -27,6 +27,9 @@ bench: $(READY)           ## the table of numbers, the quick tier (minutes)
 
 bench-full: $(READY)      ## the same, the full tier
 	@$(BIN)/python bench/run.py --full
+
+examples: $(READY)        ## five case studies of how two algorithms differ, and their table
+	@$(BIN)/python bench/modeldiff.py
 
 clean:                    ## the environment and what was made with it
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dataloupe-demo

@@ -266,3 +266,32 @@ def test_a_null_that_is_not_possible_is_refused():
         dl.AA(deals=20)
     with pytest.raises(BadInput, match="dl-508"):
         dl.pooled([a])
+
+
+def both_differ(seed, size):
+    """A moves the first ten targets along u, B the next ten along v, and both ten more along u."""
+    draws = np.random.default_rng(seed)
+    shared = draws.standard_normal((M, 8)) @ draws.standard_normal((8, N))
+    shared /= np.linalg.norm(shared, axis=1, keepdims=True)
+    u, v = np.zeros((2, N))
+    u[:20] = v[20:40] = 20**-0.5
+    first, second, third = (np.where(np.arange(M) // 10 == i, 1.0, 0.0) for i in range(3))
+    shared += 0.6 * np.outer(third, u)
+    a = algorithm(draws, shared + size * np.outer(first, u))
+    return a, algorithm(draws, shared + np.outer(second, v)), u, v
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_difference_of_one_side_does_not_hide_that_of_the_other(seed):
+    a, b, u, v = both_differ(seed, size=1.0)
+    found = dl.compare(a, b, components=3, null=QUICK)
+    assert [(side.of, component) for side, component in found.found] == [("A", 0), ("B", 0)]
+    assert abs(found.sides[0].vectors[0] @ u) > 0.95 < abs(found.sides[1].vectors[0] @ v)
+    assert found.sides[0].ratio_p[0] > 0.05  # uneven deals hold B's ratio: it is no bar for A's
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_one_side_alone_does_is_not_ascribed_to_the_other(seed):
+    a, b, *_ = both_differ(seed, size=0.0)
+    found = dl.compare(a, b, components=3, null=QUICK)
+    assert {side.of for side, _ in found.found} == {"B"}

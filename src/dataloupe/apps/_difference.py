@@ -21,7 +21,7 @@ class Directions:
     variances of both algorithms' rows of length 1. With a null: ``p [c]`` of the value, against the largest of all
     components that chance gives; ``ratio_p [c]`` of own / other, against that of the direction of largest value;
     ``stability [c]`` the mean |<u, u'>| of the same direction from two halves of the models; ``kept [c]``: p is
-    at most 1 - level, and ratio_p at most 0.05.
+    at most 1 - level, and own / other at least 2.
     """
 
     of: str

@@ -25,8 +25,8 @@ from dataloupe.apps._difference import Chance, Difference, Directions
 from dataloupe.core import Attribution
 from dataloupe.solve import By, Contrast, contrast, variances
 
-OWN = 0.05
-"""The p of a ratio of variances up to which a direction counts as one algorithm's own; the level is kept by values alone."""
+OWN = 2.0
+"""So many times the other algorithm's variance makes a direction one algorithm's own."""
 
 
 def compare(
@@ -49,7 +49,9 @@ def compare(
     With a null (:class:`dataloupe.AA`) the single models behind both (``parts``, five or more of each for the default level)
     are put together and dealt into two ensembles anew, again and again. The rows compared are then the means of as many
     single models on both sides, shrunk by their reliability. A direction is kept if its value is larger than the largest
-    that deals give (at the null's level), and its ratio of variances than that of those directions (at 0.95).
+    that deals give, at the null's level, and its variance at least twice that of the other algorithm. Where the ratio of
+    both stands among those of deals (``ratio_p``) decides nothing: uneven deals hold nearly all of what truly differs, of
+    either side.
 
     Raises ``BadInput`` dl-780 (other targets or training data, components), dl-783 (too few single models).
 
@@ -117,7 +119,7 @@ def _side(
     if chance is None:
         return side
     p, ratio_p = _p(side.values, chance.values), _p(side.ratio, chance.ratios)
-    kept = (p <= 1 - level + 1e-12) & (ratio_p <= OWN)
+    kept = (p <= 1 - level + 1e-12) & (side.ratio >= OWN)
     return dataclasses.replace(side, p=p, ratio_p=ratio_p, kept=kept)
 
 
@@ -151,23 +153,6 @@ def _mean(parts: Parts) -> Float[np.ndarray, "m n"]:
 
 def _rows(attribution: Attribution) -> Float[np.ndarray, "m n"]:
     return np.ascontiguousarray(attribution.rows(slice(None)), dtype=np.float32)
-
-
-def _directions(
-    names: tuple[str, str],
-    i: int,
-    found: Contrast,
-    rows: tuple[Array, Array],
-    told: tuple[Array, Array, Array] | None = None,
-    level: float = 1.0,
-) -> Directions:
-    """One side of the difference; ``told``: p of values, p of ratios, stability."""
-    own, other = (variances(one, found.vectors) for one in (rows[i], rows[1 - i]))
-    given = (found.vectors, found.coordinates, found.values, own, other)
-    if told is None:
-        return Directions(names[i], names[1 - i], *given)
-    kept = np.maximum(told[0], told[1]) <= 1 - level + 1e-12
-    return Directions(names[i], names[1 - i], *given, *told, kept=kept)
 
 
 def _p(seen: Float[np.ndarray, " c"], law: Float[np.ndarray, " s"]) -> Float[np.ndarray, " c"]:

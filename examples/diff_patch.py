@@ -1,0 +1,77 @@
+"""A network takes a white patch for a sandal; one that sees the patch on everything does not. Is it found?
+
+A fifth of the training images of sandals carry a white patch in a corner; half of the shoes among the targets do. Plain
+training learns that the patch means a sandal. The other algorithm paints every image's corner white or black by a coin.
+
+    python examples/diff_patch.py
+    dataloupe diff run examples/diff_patch.py:without_augmentation examples/diff_patch.py:with_augmentation --lab runs/diff_patch
+
+Expect TODO
+"""
+
+import dataclasses
+
+import numpy as np
+import torch
+from diff_common import MOST, compared, facts, learner
+
+import dataloupe as dl
+
+SIZE = 6
+CORNER = torch.zeros(28, 28, dtype=torch.bool)
+CORNER[:SIZE, :SIZE] = True
+WHITE = torch.tensor(255, dtype=torch.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scrub:
+    """The corner is painted white or black, by a coin that knows nothing of the class."""
+
+    draws: int = 1
+
+    def __call__(self, images: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+        coin = uniforms[:, 0, None, None, None] < 0.5
+        return torch.where(CORNER, torch.where(coin, WHITE, 0), images)
+
+
+def patched(data: dl.Examples, rows: np.ndarray) -> dl.Examples:
+    """The same with the patch on some rows, and a column that says on which."""
+    has = np.isin(np.arange(len(data)), rows)
+    inputs = torch.where(torch.from_numpy(has)[:, None, None, None] & CORNER, WHITE, data.inputs)
+    return dataclasses.replace(
+        data, inputs=inputs, images=inputs[:, 0].numpy(), meta={"patched": has.tolist()}
+    )
+
+
+train, targets = dl.data.fashion_mnist(train=2000, test=500)
+SANDAL, *OTHERS = (train.names.index(name) for name in ("sandal", "sneaker", "ankle boot"))
+train = patched(train, np.flatnonzero(train.labels == SANDAL)[::5])
+targets = patched(targets, np.flatnonzero(np.isin(targets.labels, [SANDAL, *OTHERS]))[::2])
+
+without_augmentation = dl.Question(learner(), train, targets, dl.outputs.margin)
+with_augmentation = dl.Question(learner(augment=Scrub()), train, targets, dl.outputs.margin)
+
+claim = dl.CounterfactualTest(
+    dl.transforms.Patch(255, size=SIZE, place=(0, 0), high=255),
+    strengths=(0.5, 1.0),
+    component=SANDAL,
+    tolerance=0.01,
+)
+
+
+def main(folder: str = "runs/diff_patch") -> dict:
+    lab = dl.Lab(folder)
+    questions = {"plain": without_augmentation, "scrubbed": with_augmentation}
+    found = compared(questions, lab)
+    has = np.array(targets.meta["patched"])
+    side = found.sides[0]
+    precision = has[side.most(0, MOST)].mean()
+    print(f"the patch is on {precision:.0%} of the {MOST} targets that direction 0 of plain moves most")
+    print(f"and on {has.mean():.0%} of all")
+    answer = claim.run(questions, lab, models=10, examples=np.flatnonzero(~has))
+    print(answer)
+    return facts(found, answer, precision_at_50=float(precision), share=float(has.mean()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""TODO"""
+
+import functools
+
+import numpy as np
+import torch
+from diff_common import compared, facts, learner, make_model
+from torch import nn
+
+import dataloupe as dl
+
+KNOWN = ("T-shirt", "pullover", "dress", "coat", "shirt")
+
+more, targets = dl.data.fashion_mnist(train=8000, test=500)
+train = more[:2000]
+
+
+@functools.cache
+def pretrained() -> dict[str, torch.Tensor]:
+    """The body of a network that told 3,000 other images of five classes apart."""
+    others = more[2000:]
+    tops = np.flatnonzero(np.isin(others.labels, [others.names.index(name) for name in KNOWN]))
+    model = learner(epochs=10).train(others[tops], torch.ones(len(tops)), seed=0)
+    return {name: p for name, p in model.params.items() if not name.startswith("10.")}
+
+
+def make_pretrained() -> nn.Module:
+    """Its body below a head of new, random numbers."""
+    module = make_model()
+    module.load_state_dict(pretrained(), strict=False)
+    return module
+
+
+without_pretraining = dl.Question(learner(), train, targets, dl.outputs.margin)
+with_pretraining = dl.Question(learner(module=make_pretrained), train, targets, dl.outputs.margin)
+
+
+def main(folder: str = "runs/diff_pretrained") -> dict:
+    lab = dl.Lab(folder)
+    questions = {"pretrained": with_pretraining, "from scratch": without_pretraining}
+    found = compared(questions, lab)
+    return facts(found)
+
+
+if __name__ == "__main__":
+    main()

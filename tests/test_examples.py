@@ -1,0 +1,53 @@
+"""The case studies of `compare`: two questions each that differ in the learner alone. Nothing is trained but a start."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dataloupe as dl
+from dataloupe._errors import BadInput
+from dataloupe._identity import identity
+from dataloupe.run import load_module
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+STUDIES = sorted(path.stem for path in EXAMPLES.glob("diff_*.py") if path.stem != "diff_common")
+
+
+@pytest.fixture(scope="module")
+def fashion():
+    try:
+        dl.data.fashion_mnist(train=1, test=1)
+    except BadInput as missing:
+        pytest.skip(f"no Fashion-MNIST here: {missing.code}")
+
+
+def test_the_five_are_there():
+    assert [name.removeprefix("diff_") for name in STUDIES] == [
+        "augmentation",
+        "noise",
+        "patch",
+        "pretrained",
+        "same",
+    ]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.usefixtures("fashion")
+def test_the_questions_of_a_study_differ_in_the_learner_alone(name):
+    module = load_module(EXAMPLES / f"{name}.py")
+    assert "Expect" in module.__doc__
+    assert callable(module.main)
+    questions = {key: value for key, value in vars(module).items() if isinstance(value, dl.Question)}
+    assert sorted(key.split("_")[0] for key in questions) == ["with", "without"]
+    one, two = questions.values()
+    assert (one.n, one.m) == (2000, 500)
+    assert one.train.fingerprint == two.train.fingerprint
+    assert one.targets.fingerprint == two.targets.fingerprint
+    assert one.output is two.output
+    assert identity(one.learner) != identity(two.learner)
+    for question in questions.values():
+        model = question.learner.model(question.learner.init(seed=0))
+        assert np.isfinite(question.measure(model)).all()
+    if (claim := getattr(module, "claim", None)) is not None:
+        assert claim.to_json()["strengths"]
