@@ -28,7 +28,7 @@ class AA:
         p_c = (1 + how many of ``deals`` give a largest value, over all components, of at least v_c) / (1 + deals)
 
     If the algorithms are one, every deal is as likely as the true one, so that any p of at most 1 - ``level`` has that
-    probability, whatever the noise. The ratio of variances is held, likewise, against those of the directions of largest
+    probability, whatever the noise. The ratio of variances is told, likewise, beside those of the directions of largest
     value. Where there are fewer ways to deal, all of them are taken. ``paired``: models of one number saw the same subset with the
     same seed, and are swapped within their pair, which takes that noise away; None looks whether the settings of both
     attributions are the same. ``halves``: so many times the models are halved to tell how stable a direction is.
