@@ -17,7 +17,19 @@ HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"
 RESULTS = HERE / "results" / "modeldiff.json"
 STUDIES = ("diff_augmentation", "diff_patch", "diff_noise", "diff_pretrained", "diff_same")
-HEAD = ("study", "found", "value / limit", "ratio", "p", "stability", "precision at 50", "effects", "s")
+HEAD = (
+    "study",
+    "mean cosine",
+    "p of it",
+    "found",
+    "value / limit",
+    "ratio",
+    "p",
+    "stability",
+    "precision at 50",
+    "effects",
+    "s",
+)
 
 
 def run(name: str, folder: str) -> dict:
@@ -29,7 +41,7 @@ def run(name: str, folder: str) -> dict:
 
 
 def rows(results: dict) -> list[tuple[str, ...]]:
-    """One a comparison: of its first directions the one of the side that is more apart from chance."""
+    """One a comparison: of both first directions the one that is kept, or more apart from chance."""
     return [
         (f"{study}: {name}", *_cells(facts), str(of_study["seconds"]) if not i else "")
         for study, of_study in results.items()
@@ -44,6 +56,8 @@ def _cells(facts: dict) -> tuple[str, ...]:
     for name, strength, mean, (low, high) in facts.get("effects", ()):
         effects[name] = f"{name} {mean:+.3f} [{low:+.3f}, {high:+.3f}] at {strength:g}"
     return (
+        f"{facts['cosine']:.2f}",
+        f"{facts['apart']:.2g}",
         str(facts["found"]),
         f"{first['value']:.3f} / {facts['limit']:.3f} ({first['of']})",
         f"{first['ratio']:.1f}",

@@ -23,7 +23,8 @@ class Mirror:
         return inputs.flip(-1) if strength else inputs
 
 
-claim = dl.CounterfactualTest(Mirror(), tolerance=0.02)
+mirror = Mirror()
+claim = dl.CounterfactualTest(mirror, tolerance=0.02)
 
 
 def main(folder: str = "runs/diff_augmentation") -> dict:

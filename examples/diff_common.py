@@ -103,6 +103,8 @@ def facts(found: dl.Difference, answer: dl.Counterfactual | None = None, **more)
     said = {
         "found": len(found.found),
         "said": str(found),
+        "apart": found.chance.apart,
+        "cosine": float(found.cosine.mean()),
         "limit": found.chance.value,
         "directions": directions,
     }

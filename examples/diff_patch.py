@@ -1,12 +1,14 @@
 """A network takes a white patch for a sandal; one that sees the patch on everything does not. Is it found?
 
-A fifth of the training images of sandals carry a white patch in a corner; half of the shoes among the targets do. Plain
-training learns that the patch means a sandal. The other algorithm paints every image's corner white or black by a coin.
+A fifth of the training images of sandals carry a white patch of 6 x 6 pixels in a corner, and so do half of the shoes among
+the targets. Plain training learns that the patch means a sandal. The other algorithm paints the corner of every image
+white or black, by a coin.
 
     python examples/diff_patch.py
-    dataloupe diff run examples/diff_patch.py:without_augmentation examples/diff_patch.py:with_augmentation --lab runs/diff_patch
+    dataloupe diff run examples/diff_patch.py:without_augmentation examples/diff_patch.py:with_augmentation \
+        --lab runs/diff_patch
 
-Expect TODO
+@@EXPECT@@
 """
 
 import dataclasses
@@ -51,8 +53,9 @@ targets = patched(targets, np.flatnonzero(np.isin(targets.labels, [SANDAL, *OTHE
 without_augmentation = dl.Question(learner(), train, targets, dl.outputs.margin)
 with_augmentation = dl.Question(learner(augment=Scrub()), train, targets, dl.outputs.margin)
 
+patch = dl.transforms.Patch(255, size=SIZE, place=(0, 0), high=255)
 claim = dl.CounterfactualTest(
-    dl.transforms.Patch(255, size=SIZE, place=(0, 0), high=255),
+    patch,
     strengths=(0.5, 1.0),
     component=SANDAL,
     tolerance=0.01,

@@ -35,11 +35,20 @@ without_pretraining = dl.Question(learner(), train, targets, dl.outputs.margin)
 with_pretraining = dl.Question(learner(module=make_pretrained), train, targets, dl.outputs.margin)
 
 
+TROUSERS = np.flatnonzero(targets.labels == targets.names.index("trouser"))
+gap = dl.transforms.Patch(160, size=(16, 4), place=(12, 12), high=255)
+claim = dl.CounterfactualTest(
+    gap, strengths=(0.5, 1.0), component=targets.names.index("dress"), tolerance=0.02
+)
+
+
 def main(folder: str = "runs/diff_pretrained") -> dict:
     lab = dl.Lab(folder)
     questions = {"pretrained": with_pretraining, "from scratch": without_pretraining}
     found = compared(questions, lab)
-    return facts(found)
+    answer = claim.run(questions, lab, models=10, examples=TROUSERS)
+    print(answer)
+    return facts(found, answer)
 
 
 if __name__ == "__main__":

@@ -295,3 +295,19 @@ def test_what_one_side_alone_does_is_not_ascribed_to_the_other(seed):
     a, b, *_ = both_differ(seed, size=0.0)
     found = dl.compare(a, b, components=3, null=QUICK)
     assert {side.of for side, _ in found.found} == {"B"}
+
+
+def test_many_small_differences_are_told_where_no_direction_stands_out():
+    draws = np.random.default_rng(9)
+    shared = draws.standard_normal((M, 3)) @ draws.standard_normal((3, N))
+    shared /= np.linalg.norm(shared, axis=1, keepdims=True)
+    own = draws.standard_normal((M, N))
+    own *= 0.3 / np.linalg.norm(own, axis=1, keepdims=True)
+    a, b = algorithm(draws, shared + own, noise=2.0), algorithm(draws, shared, noise=2.0)
+    found = dl.compare(a, b, components=3, null=QUICK)
+    assert found.found == []
+    assert found.chance.apart == 0.01
+    assert "they differ (p 0.01), but no direction stands out" in str(found)
+    same = dl.compare(algorithm(draws, shared, noise=2.0), b, components=3, null=QUICK)
+    assert same.chance.apart > 0.01
+    assert "no difference found" in str(same)

@@ -213,11 +213,19 @@ def added(total: Float[np.ndarray, "m n"], parts: Parts, sign: int = 1) -> Float
     return total
 
 
+def cosines(one: Float[np.ndarray, "m n"], two: Float[np.ndarray, "m n"]) -> Float[np.ndarray, " m"]:
+    """Of rows; 0 where one is all zero."""
+    inner = np.einsum("xi,xi->x", one, two).astype(np.float64)
+    sizes = np.sqrt(np.einsum("xi,xi->x", one, one).astype(np.float64) * np.einsum("xi,xi->x", two, two))
+    return np.divide(inner, sizes, out=np.zeros(len(one)), where=sizes > 0)
+
+
 class Law(NamedTuple):
-    """Of two ensembles dealt anew: the largest value over the components, and its direction's ratio of variances."""
+    """Of two ensembles dealt anew: the largest value over the components, its direction's ratio of variances, the mean cosine."""
 
     values: Float[np.ndarray, " s"]
     ratios: Float[np.ndarray, " s"]
+    cosines: Float[np.ndarray, " s"]
 
 
 def law(parts: Parts, deals: list[Split], find: Find, stream: Stream) -> Law:
@@ -227,7 +235,8 @@ def law(parts: Parts, deals: list[Split], find: Find, stream: Stream) -> Law:
         pair = halves.at(i)
         contrast = find(*pair, stream("law", i))
         first = int(contrast.values.argmax())
-        found.append((float(contrast.values[first]), float(ratios(*pair, contrast.vectors[[first]])[0])))
+        ratio = float(ratios(*pair, contrast.vectors[[first]])[0])
+        found.append((float(contrast.values[first]), ratio, float(cosines(*pair).mean())))
     return Law(*(np.array(column) for column in zip(*found, strict=True)))
 
 

@@ -78,7 +78,8 @@ class Chance:
     """What one algorithm would differ from itself by: the law that directions are held against.
 
     ``deals`` of two times ``models`` models; ``paired``: within pairs of one subset and seed; ``value`` and ``ratio``:
-    the ``level`` quantile of the largest value over all components, and of its direction's ratio of variances.
+    the ``level`` quantile of the largest value over all components, and of its direction's ratio of variances. ``apart``: p
+    of the mean cosine of rows against those of deals; algorithms may differ in many small ways and in no single direction.
     """
 
     deals: int
@@ -87,6 +88,7 @@ class Chance:
     level: float
     value: float
     ratio: float
+    apart: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,6 +122,8 @@ class Difference:
             alike += f", {np.nanmean(self.denoised):.2f} without noise"
         if self.chance is None:
             said = "no null, so no direction is told from chance"
+        elif not self.found and self.chance.apart <= 1 - self.chance.level + 1e-12:
+            said = f"they differ (p {self.chance.apart:.2g}), but no direction stands out from {self.chance.deals} deals of the models"
         elif not self.found:
             said = f"no difference found at {self.chance.level:g}, against {self.chance.deals} deals of the same models"
         else:

@@ -14,6 +14,7 @@ from dataloupe.apps._chance import (
     Law,
     Parts,
     added,
+    cosines,
     deals_of,
     law,
     parts_of,
@@ -71,7 +72,7 @@ def compare(
     streams = [Stream.root(seed)("compare", side) for side in (0, 1)]
     if null is None:
         sides = [_side(names, i, rows, find(rows[i], rows[1 - i], streams[i])) for i in (0, 1)]
-        return Difference(names, by, (sides[0], sides[1]), _cosine(*rows), notes=tuple(_notes(rows, names)))
+        return Difference(names, by, (sides[0], sides[1]), cosines(*rows), notes=tuple(_notes(rows, names)))
     parts = parts_of(a, names[0]), parts_of(b, names[1])
     models = min(map(len, parts))
     paired, notes = _dealt(models, null, (a, b))
@@ -83,8 +84,8 @@ def compare(
     chance = law(pool, deals_of(models, null.deals, root("deals"), paired=paired), find, root)
     stable = stability(both, (full[0].vectors, full[1].vectors), find, null.halves, root)
     sides = [_side(names, i, rows, full[i], chance, stable[i], null.level) for i in (0, 1)]
-    limits = [float(np.quantile(one, null.level)) for one in chance]
-    sure, cosine = np.stack([reliability(one, models) for one in both]), _cosine(*rows)
+    limits = [float(np.quantile(one, null.level)) for one in (chance.values, chance.ratios)]
+    sure, cosine = np.stack([reliability(one, models) for one in both]), cosines(*rows)
     noise = np.sqrt(sure[0] * sure[1])
     denoised = np.divide(cosine, noise, out=np.full(a.m, np.nan), where=noise > 0).clip(-1.0, 1.0)
     notes += [*_notes(rows, names), *_unreliable(sure, names)]
@@ -92,7 +93,8 @@ def compare(
         notes.append(
             f"{len(parts[0])} models of {names[0]}, {len(parts[1])} of {names[1]}: {models} of each are used"
         )
-    told = Chance(len(chance.values), models, paired, null.level, *limits)
+    apart = float(_p(-cosine.mean(keepdims=True), -chance.cosines)[0])
+    told = Chance(len(chance.values), models, paired, null.level, limits[0], limits[1], apart)
     return Difference(names, by, (sides[0], sides[1]), cosine, sure, denoised, told, tuple(notes))
 
 
@@ -157,13 +159,6 @@ def _rows(attribution: Attribution) -> Float[np.ndarray, "m n"]:
 
 def _p(seen: Float[np.ndarray, " c"], law: Float[np.ndarray, " s"]) -> Float[np.ndarray, " c"]:
     return (1 + (law >= seen[:, None]).sum(axis=1)) / (1 + len(law))
-
-
-def _cosine(one: Float[np.ndarray, "m n"], two: Float[np.ndarray, "m n"]) -> Float[np.ndarray, " m"]:
-    """Of rows; 0 where one is all zero."""
-    inner = np.einsum("xi,xi->x", one, two).astype(np.float64)
-    sizes = np.sqrt(np.einsum("xi,xi->x", one, one).astype(np.float64) * np.einsum("xi,xi->x", two, two))
-    return np.divide(inner, sizes, out=np.zeros(len(one)), where=sizes > 0)
 
 
 def _notes(rows: tuple[Array, Array], names: tuple[str, str]) -> list[str]:

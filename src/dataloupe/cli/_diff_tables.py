@@ -99,7 +99,7 @@ def _legend(difference: Difference) -> str:
         f"{said}; stable: |cosine| of the direction from two halves of the models; p: against the largest value that "
         f"{chance.deals} deals of the models of {a} and {b} give, {chance.models} to either side, {dealt} "
         f"({chance.value:.3g} at {chance.level:g}); ratio p: against the ratio of that direction ({chance.ratio:.2f}); "
-        "kept: p at the level, ratio at least 2"
+        "kept: p at the level, and twice the variance"
     )
 
 

@@ -55,6 +55,9 @@ def _verdict(found: Difference) -> Verdict:
         sentence = "no direction was held against what one algorithm differs from itself by"
         return Verdict("unverified", sentence)
     law = f"the largest that {found.chance.deals} deals of the same models give, at {found.chance.level:g}"
+    if not found.found and found.chance.apart <= 1 - found.chance.level + 1e-12:
+        words = f"rows are less alike than those of deals (p {found.chance.apart:.2g}), but no direction is above {law}"
+        return Verdict("different", words, "agree")
     if not found.found:
         return Verdict("no difference found", f"no direction is above {law}", "undecided")
     several = len(found.found) > 1
