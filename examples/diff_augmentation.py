@@ -1,4 +1,16 @@
-"""What do networks learn otherwise that see their images mirrored and shifted? TODO"""
+"""What do networks learn otherwise that see their images mirrored and shifted?
+
+The same network and images; one of both sees every image mirrored half of the time, and moved by up to 2 pixels.
+
+    python examples/diff_augmentation.py
+    dataloupe diff run examples/diff_augmentation.py:without_augmentation examples/diff_augmentation.py:with_augmentation \\
+        --lab runs/diff_augmentation
+
+Expect two algorithms that differ (mean cosine of their rows 0.77, p 0.005, the least that 200 deals can give), and
+no single direction that stands out: the first one's p is about 0.04, with shoes at its ends. The hypothesis is
+plain all the same: mirrored targets lose 0.22 [0.19, 0.26] of the probability of their class without the
+augmentation, and nothing (+0.003 [-0.002, +0.008]) with it.
+"""
 
 import dataclasses
 

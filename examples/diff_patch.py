@@ -1,14 +1,17 @@
 """A network takes a white patch for a sandal; one that sees the patch on everything does not. Is it found?
 
-A fifth of the training images of sandals carry a white patch of 6 x 6 pixels in a corner, and so do half of the shoes among
-the targets. Plain training learns that the patch means a sandal. The other algorithm paints the corner of every image
-white or black, by a coin.
+A fifth of the training images of sandals carry a white patch of 6 x 6 pixels in a corner, and so do half of the
+shoes among the targets. Plain training learns that the patch means a sandal. The other algorithm paints the corner
+of every image white or black, by a coin.
 
     python examples/diff_patch.py
-    dataloupe diff run examples/diff_patch.py:without_augmentation examples/diff_patch.py:with_augmentation \
+    dataloupe diff run examples/diff_patch.py:without_augmentation examples/diff_patch.py:with_augmentation \\
         --lab runs/diff_patch
 
-@@EXPECT@@
+Expect one direction of plain training, with 4.0 times the variance it has in the other (p 0.005), and the patch on
+all of the 50 targets that it moves most; it is on 16 % of all targets. Laid on the others, the patch raises the
+probability of a sandal by 0.098 [0.073, 0.123] in plain models and not in the others (-0.003 [-0.004, -0.001],
+where up to 0.01 counts as nothing).
 """
 
 import dataclasses

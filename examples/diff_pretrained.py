@@ -1,4 +1,18 @@
-"""TODO"""
+"""What does a network look at that has seen other clothes before?
+
+The body of one network was trained on about 3,000 other images of T-shirts, pullovers, dresses, coats and shirts,
+below a head of new numbers; the other starts from random numbers. It shows in how often they are right: 82 % and
+77 %.
+
+    python examples/diff_pretrained.py
+    dataloupe diff run examples/diff_pretrained.py:without_pretraining examples/diff_pretrained.py:with_pretraining \\
+        --lab runs/diff_pretrained
+
+Expect one direction of the pre-trained network, with 3.3 times the variance it has in the other (p 0.005,
+stability 0.50): dresses and coats against trousers. The first hypothesis that comes to mind, that only one of them
+reads the gap between the legs of trousers, is wrong: to fill it makes a dress more probable by 0.24 [0.15, 0.33]
+and by 0.25 [0.16, 0.34], and no difference is found.
+"""
 
 import functools
 
