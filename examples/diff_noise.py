@@ -23,8 +23,8 @@ with_noise = dl.Question(learner(lr=0.1, batch_size=32), train, targets, dl.outp
 without_noise = dl.Question(learner(lr=0.02, batch_size=128, epochs=40), train, targets, dl.outputs.margin)
 
 
-cover = dl.transforms.Occlude(0, centre=(14, 14), high=255)
-claim = dl.CounterfactualTest(cover, strengths=(4, 8), tolerance=0.02)
+cover = dl.transforms.Occlude(0.0, centre=(14, 14), high=255.0)
+claim = dl.CounterfactualTest(cover, strengths=(4.0, 8.0), tolerance=0.02)
 
 
 def main(folder: str = "runs/diff_noise") -> dict:

@@ -56,7 +56,7 @@ targets = patched(targets, np.flatnonzero(np.isin(targets.labels, [SANDAL, *OTHE
 without_augmentation = dl.Question(learner(), train, targets, dl.outputs.margin)
 with_augmentation = dl.Question(learner(augment=Scrub()), train, targets, dl.outputs.margin)
 
-patch = dl.transforms.Patch(255, size=SIZE, place=(0, 0), high=255)
+patch = dl.transforms.Patch(255.0, size=SIZE, place=(0, 0), high=255.0)
 claim = dl.CounterfactualTest(
     patch,
     strengths=(0.5, 1.0),

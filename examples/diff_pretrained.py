@@ -50,7 +50,7 @@ with_pretraining = dl.Question(learner(module=make_pretrained), train, targets, 
 
 
 TROUSERS = np.flatnonzero(targets.labels == targets.names.index("trouser"))
-gap = dl.transforms.Patch(160, size=(16, 4), place=(12, 12), high=255)
+gap = dl.transforms.Patch(160.0, size=(16, 4), place=(12, 12), high=255.0)
 claim = dl.CounterfactualTest(
     gap, strengths=(0.5, 1.0), component=targets.names.index("dress"), tolerance=0.02
 )

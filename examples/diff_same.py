@@ -1,4 +1,14 @@
-"""TODO"""
+"""The same algorithm twice: is anything said to differ?
+
+Once the same halves of the data and seeds, but another random start of the network; three times other halves and
+seeds. A method without a null would show ten directions each time.
+
+    python examples/diff_same.py
+    dataloupe diff run examples/diff_same.py:without_change examples/diff_same.py:with_other_start --lab runs/diff_same
+
+Expect no direction in any of the four (p of the first from 0.10 to 0.63). The mean cosine of rows is 0.83 to 0.85, and
+its p 0.28, 0.25, 0.01 and 0.78: one in a hundred is what a level of 0.99 allows, and here it came among four.
+"""
 
 import dataclasses
 

@@ -13,6 +13,7 @@ from dataloupe.apps._chance import (
     AA,
     Law,
     Parts,
+    added,
     cosines,
     deals_of,
     law,
@@ -146,11 +147,10 @@ def _dealt(models: int, null: AA, both: tuple[Attribution, Attribution]) -> tupl
 
 
 def _mean(parts: Parts) -> Float[np.ndarray, "m n"]:
-    """The mean of single models, one added after the other."""
-    total = np.zeros_like(parts[0])
-    for part in parts:
-        total += part
-    return total / np.float32(len(parts))
+    """The mean of single models."""
+    total = added(np.zeros_like(parts[0]), parts)
+    total /= np.float32(len(parts))
+    return total
 
 
 def _rows(attribution: Attribution) -> Float[np.ndarray, "m n"]:

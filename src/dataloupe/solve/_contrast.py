@@ -90,7 +90,8 @@ def _products(a: Float[np.ndarray, "m n"], b: Float[np.ndarray, "m n"]) -> Float
 
 def _centred(rows: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m n"]:
     """Less their mean, in place."""
-    rows -= rows.mean(axis=0, dtype=np.float64).astype(rows.dtype)
+    tensor = torch.from_numpy(rows)
+    tensor.sub_(tensor.mean(dim=0))
     return rows
 
 
