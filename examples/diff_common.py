@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import dataloupe as dl
 
-METHOD = dl.TRAK(models=10, dim=1024)
+METHOD = dl.TRAK(models=10, dim=1024, ridge=0.3)
+"""The ridge is given, and the same for both: one that each ensemble chooses for itself is a difference, too."""
 COMPONENTS = 5
 MOST = 50
 """So many targets stand for a direction."""

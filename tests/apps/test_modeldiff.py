@@ -311,3 +311,14 @@ def test_many_small_differences_are_told_where_no_direction_stands_out():
     same = dl.compare(algorithm(draws, shared, noise=2.0), b, components=3, null=QUICK)
     assert same.chance.apart > 0.01
     assert "no difference found" in str(same)
+
+
+def test_ridges_that_differ_are_told():
+    a, b, _ = planted(seed=0)
+    one, two = (
+        dataclasses.replace(x, info=dataclasses.replace(x.info, certificate={"ridge": ridge}))
+        for x, ridge in ((a, 0.3), (b, 1.0))
+    )
+    found = dl.compare(one, two, components=1, null=QUICK)
+    assert any("ridge 0.3 in A and 1 in B" in note for note in found.notes)
+    assert not any("ridge" in note for note in dl.compare(one, one, components=1, null=QUICK).notes)

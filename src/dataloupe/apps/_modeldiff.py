@@ -88,7 +88,7 @@ def compare(
     sure, cosine = np.stack([reliability(one, models) for one in both]), cosines(*rows)
     noise = np.sqrt(sure[0] * sure[1])
     denoised = np.divide(cosine, noise, out=np.full(a.m, np.nan), where=noise > 0).clip(-1.0, 1.0)
-    notes += [*_notes(rows, names), *_unreliable(sure, names)]
+    notes += [*_notes(rows, names), *_unreliable(sure, names), *_ridges((a, b), names)]
     if len(parts[0]) != len(parts[1]):
         notes.append(
             f"{len(parts[0])} models of {names[0]}, {len(parts[1])} of {names[1]}: {models} of each are used"
@@ -178,6 +178,15 @@ def _unreliable(sure: Float[np.ndarray, "two m"], names: tuple[str, str]) -> lis
         for count, name in zip(counts.tolist(), names, strict=True)
         if count
     ]
+
+
+def _ridges(both: tuple[Attribution, Attribution], names: tuple[str, str]) -> list[str]:
+    """A ridge that every ensemble chose for itself makes single models of both unlike, whatever the algorithms."""
+    one, two = (attribution.info.certificate.get("ridge") for attribution in both)
+    if one is None or two is None or one == two:
+        return []
+    told = f"ridge {one:g} in {names[0]} and {two:g} in {names[1]}"
+    return [f"{told}: that alone may show as a difference; give both the same, as in TRAK(ridge={one:g})"]
 
 
 def _check(a: Attribution, b: Attribution, components: int) -> None:
