@@ -170,13 +170,17 @@ def test_p_is_the_rank_of_the_true_deal_among_all(seed):
         assert side.values[0] == pytest.approx(largest(*true) / 12**0.5, rel=1e-4)
 
 
-def test_sums_over_halves_are_the_sums():
-    parts = list(np.random.default_rng(0).standard_normal((7, 3, 5)).astype(np.float32))
-    splits = splits_of(7, 3, 30, Stream.root(1))
-    halves = Halves(parts, splits)
+@pytest.mark.parametrize("models", [6, 7])
+def test_sums_over_halves_are_the_sums(models):
+    parts = list(np.random.default_rng(0).standard_normal((models, 3, 5)).astype(np.float32))
+    splits = splits_of(models, 3, 30, Stream.root(1))
+    apart, together, room = Halves(parts, splits), Halves(parts, splits), np.empty((3, 5), np.float32)
     for i, split in enumerate(splits):
-        for found, members in zip(halves.at(i), split, strict=True):
-            np.testing.assert_allclose(found, sum(parts[k] for k in members), atol=1e-5)
+        sums = [sum(parts[k] for k in members) for members in split]
+        for j in (0, 1):
+            np.testing.assert_allclose(apart.at(i, j), sums[j], atol=1e-5)
+        for found, wanted in zip(together.both(i, room), sums, strict=True):
+            np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_rows_without_scores_are_told_and_stay_out():

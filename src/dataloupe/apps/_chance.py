@@ -174,27 +174,40 @@ class Halves:
     def __init__(self, parts: Parts, splits: list[Split]) -> None:
         self.parts, self.splits = parts, splits
         self._members: set[int] = set()
-        self._first = np.zeros_like(parts[0])
-        self._second = np.zeros_like(parts[0])
-        self._all: tuple[frozenset[int], Array] = frozenset(), self._second
+        self._every: frozenset[int] = frozenset()
+        self._sum, self._all = np.zeros_like(parts[0]), np.zeros_like(parts[0])
 
     def __len__(self) -> int:
         return len(self.splits)
 
-    def at(self, i: int) -> tuple[Float[np.ndarray, "m n"], Float[np.ndarray, "m n"]]:
-        """Both sums of split i; good until the next is asked for."""
-        one, two = map(set, self.splits[i])
-        every = frozenset(one | two)
-        if every != self._all[0]:
-            self._all = every, added(np.zeros_like(self._first), [self.parts[k] for k in sorted(every)])
-        if 2 * len(self._members ^ one) > len(one) + 2:
-            self._first[:] = 0.0
-            self._members = set()
-        added(self._first, [self.parts[k] for k in sorted(one - self._members)])
-        added(self._first, [self.parts[k] for k in sorted(self._members - one)], -1)
-        self._members = one
-        torch.sub(*map(torch.from_numpy, (self._all[1], self._first)), out=torch.from_numpy(self._second))
-        return self._first, self._second
+    def at(self, i: int, j: int) -> Float[np.ndarray, "m n"]:
+        """The sum over set j of split i; good until the next is asked for."""
+        split = self.splits[i]
+        every, wanted = frozenset(split[0]) | frozenset(split[1]), set(split[j])
+        if every != self._every:
+            self._every = every
+            self._all[:] = 0.0
+            added(self._all, [self.parts[k] for k in sorted(every)])
+        if self._members == every - wanted:
+            self._rest(self._sum)
+        else:
+            if 2 * len(self._members ^ wanted) > len(wanted) + 2:
+                self._sum[:] = 0.0
+                self._members = set()
+            added(self._sum, [self.parts[k] for k in sorted(wanted - self._members)])
+            added(self._sum, [self.parts[k] for k in sorted(self._members - wanted)], -1)
+        self._members = wanted
+        return self._sum
+
+    def both(self, i: int, room: Array) -> tuple[Float[np.ndarray, "m n"], Float[np.ndarray, "m n"]]:
+        """The sums over both sets of split i, the second in ``room``."""
+        first = self.at(i, 0)
+        return first, self._rest(room)
+
+    def _rest(self, room: Array) -> Array:
+        """All that are in the split, less the sum at hand."""
+        torch.sub(*map(torch.from_numpy, (self._all, self._sum)), out=torch.from_numpy(room))
+        return room
 
 
 def added(total: Float[np.ndarray, "m n"], parts: Parts, sign: int = 1) -> Float[np.ndarray, "m n"]:
@@ -230,9 +243,9 @@ class Law(NamedTuple):
 
 def law(parts: Parts, deals: list[Split], find: Find, stream: Stream) -> Law:
     """What the models of both algorithms, dealt anew, differ by."""
-    halves, found = Halves(parts, deals), []
+    halves, room, found = Halves(parts, deals), np.empty_like(parts[0]), []
     for i in range(len(deals)):
-        pair = halves.at(i)
+        pair = halves.both(i, room)
         contrast = find(*pair, stream("law", i))
         first = int(contrast.values.argmax())
         ratio = float(ratios(*pair, contrast.vectors[[first]])[0])
@@ -249,13 +262,14 @@ def stability(
     halves = [Halves(parts, some) for parts, some in zip(both, splits, strict=True)]
     agreement: list[list[Array]] = [[], []]
     for i in range(min(map(len, splits))):
-        one, two = (some.at(i) for some in halves)
-        for side, (own, other) in enumerate(((one, two), (two, one))):
-            matched = []
-            for j in (0, 1):
-                found = find(own[j], other[j], stream("half", side, i, j)).vectors
-                matched.append(found[np.abs(vectors[side] @ found.T).argmax(axis=1)])
-            agreement[side].append(np.abs((matched[0] * matched[1]).sum(axis=1)))
+        matched: list[list[Array]] = [[], []]
+        for j in (0, 1):
+            one, two = (some.at(i, j) for some in halves)
+            for side, (own, other) in enumerate(((one, two), (two, one))):
+                found = find(own, other, stream("half", side, i, j)).vectors
+                matched[side].append(found[np.abs(vectors[side] @ found.T).argmax(axis=1)])
+        for side, (first, second) in enumerate(matched):
+            agreement[side].append(np.abs((first * second).sum(axis=1)))
     one, two = (np.mean(side, axis=0) for side in agreement)
     return one, two
 

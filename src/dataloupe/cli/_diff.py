@@ -1,6 +1,7 @@
 """``diff``: how two learning algorithms use the same data differently, held against chance."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -67,6 +68,16 @@ class Run(AskingTwo):
             ):
                 found.append(attributor.attribute(question, lab))
                 keep_looks(lab, question)
+        if shared := _chosen_apart(found):
+            told = ", ".join(f"{name} {value:g}" for name, value in shared.items())
+            with out.step(
+                f"both with {told}, the larger of what they chose: a choice of their own is a difference"
+            ):
+                alike = [
+                    dataclasses.replace(one, **shared).attributor(q)
+                    for one, q in zip(both, asked, strict=True)
+                ]
+                found = [one.attribute(question, lab) for one, question in zip(alike, asked, strict=True)]
         with out.step(f"the directions of both, and {self.deals} deals of their models"):
             a, b = found
             difference = compare(a, b, self.components, by=self.by, null=null, names=names)
@@ -124,6 +135,16 @@ class Diff:
     """Compare two learning algorithms through the data they use (ModelDiff), and test what tells them apart."""
 
     verb: Annotated[Verbs, tyro.conf.arg(name="")]
+
+
+def _chosen_apart(found: Sequence[DenseAttribution]) -> dict[str, Any]:
+    """The larger ridge or damping of two attributions that do not have the same."""
+    told = [one.info.certificate for one in found]
+    return {
+        name: max(one[name] for one in told)
+        for name in ("ridge", "damping")
+        if all(one.get(name) is not None for one in told) and len({one[name] for one in told}) > 1
+    }
 
 
 def facts_of(found: Enrichment) -> dict[str, Any]:

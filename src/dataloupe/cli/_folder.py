@@ -1,5 +1,7 @@
 """What a lab remembers for verbs that only read: attributions, judged outcomes, answers, and how examples look."""
 
+import dataclasses
+
 import numpy as np
 import torch
 
@@ -70,6 +72,22 @@ def attributions(lab: Lab, question: Question | None = None, only: str = "") -> 
             do="make one: dataloupe attribute FILE.py:NAME --with trak --lab FOLDER",
         )
     return sorted(found, key=lambda a: (is_baseline(a), a.info.method))
+
+
+def told_apart(found: list[DenseAttribution]) -> list[DenseAttribution]:
+    """The same under names of their own: of methods that are there more than once, with the settings that differ."""
+    named = []
+    for attribution in found:
+        info = attribution.info
+        like = [other.info.settings for other in found if other.info.method == info.method]
+        own = {
+            name: value
+            for name, value in info.settings.items()
+            if value is not None and any(other.get(name) != value for other in like)
+        }
+        method = ", ".join([info.method, *(f"{name} {value}" for name, value in own.items())])
+        named.append(dataclasses.replace(attribution, info=dataclasses.replace(info, method=method)))
+    return named
 
 
 def one(found: list[DenseAttribution]) -> DenseAttribution:

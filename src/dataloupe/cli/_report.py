@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from dataloupe.cli._base import Folder, Number, Out, Result, Text, Verb
-from dataloupe.cli._folder import attributions, judged_outcomes, what_ifs
+from dataloupe.cli._folder import attributions, judged_outcomes, told_apart, what_ifs
 from dataloupe.cli._uses import uses
 from dataloupe.lab import Lab
 from dataloupe.report import report
@@ -38,7 +38,7 @@ class Report(Verb):
         lab = Lab(self.lab)
         found = attributions(lab, only=self.only)
         question = found[0].info.question
-        same = [attribution for attribution in found if attribution.info.question == question]
+        same = told_apart([attribution for attribution in found if attribution.info.question == question])
         with out.step("the report"):
             path = report(
                 self.out,
