@@ -180,6 +180,22 @@ def compare(found: dict) -> list[Row]:
     return [(f"ModelDiff: {what}", *rest) for what, *rest in rows]
 
 
+def modeldiff(found: dict) -> list[Row]:
+    """The case studies: how many directions, how alike, and what the test said."""
+    rows = []
+    for study, told in found.items():
+        for name, one in told["comparisons"].items():
+            first = min(one["directions"], key=lambda d: (not d["kept"], d["p"]))
+            words = f"{one['found']} direction{'s' if one['found'] != 1 else ''} kept, the first p {first['p']:.2g}, {first['ratio']:.1f} times the variance"
+            if "precision_at_50" in one:
+                words += f", precision at 50 {one['precision_at_50']:.2f}"
+            if "verdict" in one:
+                words += f"; counterfactual test: {one['verdict']}"
+            bar = ">= 0.9; agree" if study == "diff_patch" else "0 kept" if study == "diff_same" else "shown"
+            rows.append((f"case study {study.removeprefix('diff_')}, {name}", words, bar))
+    return rows
+
+
 def attribution_peers(found: dict) -> list[Row]:
     """Gradient features and scores beside the peers, the same checkpoints."""
     agree = min(value for name, value in found["parity"].items() if "scale" not in name)
@@ -216,6 +232,7 @@ PRINTERS = {
     "attribution_peers": attribution_peers,
     "within_a_run": within_a_run,
     "compare": compare,
+    "modeldiff": modeldiff,
 }
 
 
