@@ -1,6 +1,6 @@
 """A network takes a white patch for a sandal; one that sees the patch on everything does not. Is it found?
 
-A fifth of the training images of sandals carry a white patch of 6 x 6 pixels in a corner, and so do half of the
+A fifth of the training images of sandals carry a white patch of 4 x 4 pixels in a corner, and so do half of the
 shoes among the targets. Plain training learns that the patch means a sandal. The other algorithm paints the corner
 of every image white or black, by a coin.
 
@@ -8,10 +8,12 @@ of every image white or black, by a coin.
     dataloupe diff run examples/diff_patch.py:without_augmentation examples/diff_patch.py:with_augmentation \\
         --lab runs/diff_patch
 
-Expect one direction of plain training, with 4.0 times the variance it has in the other (p 0.005), and the patch on
-all of the 50 targets that it moves most; it is on 16 % of all targets. Laid on the others, the patch raises the
-probability of a sandal by 0.098 [0.073, 0.123] in plain models and not in the others (-0.003 [-0.004, -0.001],
-where up to 0.01 counts as nothing).
+Expect one direction of plain training, with 2.5 times the variance it has in the other (p 0.005), and the patch on
+92 % of the 50 targets that it moves most; it is on 16 % of all targets. Laid on the others, the patch raises the
+probability of a sandal by 0.034 [0.020, 0.048] in plain models and not in the others (-0.000 [-0.002, +0.002]).
+
+A patch of 6 x 6 pixels in the corner at the top left, tried before, is on all of the 50 targets, and raises that
+probability by 0.098 [0.073, 0.123] and by -0.003 [-0.004, -0.001]: ten models can tell that from 0, too.
 """
 
 import dataclasses
@@ -22,9 +24,9 @@ from diff_common import MOST, compared, facts, learner
 
 import dataloupe as dl
 
-SIZE = 6
+SIZE = 4
 CORNER = torch.zeros(28, 28, dtype=torch.bool)
-CORNER[:SIZE, :SIZE] = True
+CORNER[-SIZE:, -SIZE:] = True
 WHITE = torch.tensor(255, dtype=torch.uint8)
 
 
@@ -56,12 +58,11 @@ targets = patched(targets, np.flatnonzero(np.isin(targets.labels, [SANDAL, *OTHE
 without_augmentation = dl.Question(learner(), train, targets, dl.outputs.margin)
 with_augmentation = dl.Question(learner(augment=Scrub()), train, targets, dl.outputs.margin)
 
-patch = dl.transforms.Patch(255.0, size=SIZE, place=(0, 0), high=255.0)
+patch = dl.transforms.Patch(255.0, size=SIZE, place=(28 - SIZE, 28 - SIZE), high=255.0)
 claim = dl.CounterfactualTest(
     patch,
     strengths=(0.5, 1.0),
     component=SANDAL,
-    tolerance=0.01,
 )
 
 
