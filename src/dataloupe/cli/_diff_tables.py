@@ -17,6 +17,8 @@ SHOWN = 8
 """Targets and rows at an end."""
 DETAILED = 2
 """Directions of each side whose ends are shown, where nobody says."""
+LONG = 12
+"""Letters of a name that a column has room for."""
 LINES = 4
 """Over-represented values of an end that are said; the rest is counted."""
 
@@ -61,7 +63,7 @@ def _of(difference: Difference, side: Directions) -> list[tuple[Directions, int]
 def directions_table(difference: Difference) -> Table:
     """One line a direction, the first side's before the second's."""
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    a, b = difference.names
+    a, b = short = _short(difference)
     told = difference.chance is not None
     columns = ("direction", "value", f"in {a}", f"in {b}", "ratio")
     for column in (*columns, *(("p", "ratio p", "stable", "kept") if told else ())):
@@ -71,7 +73,7 @@ def directions_table(difference: Difference) -> Table:
             variances = (side.own[c], side.other[c])
             kept = side.kept is not None and bool(side.kept[c])
             style = "" if kept or not told else "dim"
-            cells = [f"{side.of} {c}", f"{value:.3g}"]
+            cells = [f"{short[i]} {c}", f"{value:.3g}"]
             cells += [f"{v:.2g}" for v in (variances if i == 0 else reversed(variances))]
             cells += [f"{side.ratio[c]:.1f}", *_judged(side, c)]
             table.add_row(
@@ -79,6 +81,11 @@ def directions_table(difference: Difference) -> Table:
                 *([Line("yes" if kept else "", "bold green")] if told else []),
             )
     return table
+
+
+def _short(difference: Difference) -> tuple[str, str]:
+    """The names, or A and B where they are too long for a table."""
+    return difference.names if max(map(len, difference.names)) <= LONG else ("A", "B")
 
 
 def _judged(side: Directions, c: int) -> list[str]:
@@ -89,9 +96,10 @@ def _judged(side: Directions, c: int) -> list[str]:
 
 def _legend(difference: Difference) -> str:
     """What the columns are, and what the null was."""
-    a, b = difference.names
+    a, b = _short(difference)
     chance = difference.chance
-    said = f"in {a}, in {b}: the variance of score rows of length 1 along the direction"
+    said = "" if (a, b) == difference.names else "A: {}, B: {}; ".format(*difference.names)
+    said += f"in {a}, in {b}: the variance of score rows of length 1 along the direction"
     if chance is None:
         return said
     dealt = "in pairs of one subset" if chance.paired else "freely"
