@@ -15,7 +15,7 @@ class without the augmentation, and nothing (+0.003 [-0.002, +0.008]) with it.
 import dataclasses
 
 import torch
-from diff_common import compared, facts, learner
+from diff_common import learner, studied
 
 import dataloupe as dl
 
@@ -40,12 +40,7 @@ claim = dl.CounterfactualTest(mirror, tolerance=0.02)
 
 
 def main(folder: str = "runs/diff_augmentation") -> dict:
-    lab = dl.Lab(folder)
-    questions = {"plain": without_augmentation, "augmented": with_augmentation}
-    found = compared(questions, lab)
-    answer = claim.run(questions, lab, models=10)
-    print(answer)
-    return facts(found, answer)
+    return studied({"plain": without_augmentation, "augmented": with_augmentation}, claim, folder)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,17 @@ def compared(questions: dict[str, dl.Question], lab: dl.Lab) -> dl.Difference:
     return found
 
 
+def studied(
+    questions: dict[str, dl.Question], claim: dl.CounterfactualTest, folder: str, examples=None
+) -> dict:
+    """A difference, the test of a claim about it, and the figures of both."""
+    lab = dl.Lab(folder)
+    found = compared(questions, lab)
+    answer = claim.run(questions, lab, models=METHOD.models, examples=examples)
+    print(answer)
+    return facts(found, answer)
+
+
 def told(found: dl.Difference, targets: dl.Examples) -> None:
     """The difference, and the classes at both ends of every direction that is kept."""
     print(found)

@@ -14,7 +14,7 @@ had been looked at, lowers the probability of the right class by 0.30 [0.25, 0.3
 difference of both is -0.13 [-0.18, -0.08].
 """
 
-from diff_common import compared, facts, learner
+from diff_common import learner, studied
 
 import dataloupe as dl
 
@@ -28,12 +28,7 @@ claim = dl.CounterfactualTest(cover, strengths=(4.0, 8.0), tolerance=0.02)
 
 
 def main(folder: str = "runs/diff_noise") -> dict:
-    lab = dl.Lab(folder)
-    questions = {"high noise": with_noise, "low noise": without_noise}
-    found = compared(questions, lab)
-    answer = claim.run(questions, lab, models=10)
-    print(answer)
-    return facts(found, answer)
+    return studied({"high noise": with_noise, "low noise": without_noise}, claim, folder)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import functools
 
 import numpy as np
 import torch
-from diff_common import compared, facts, learner, make_model
+from diff_common import learner, make_model, studied
 from torch import nn
 
 import dataloupe as dl
@@ -57,12 +57,8 @@ claim = dl.CounterfactualTest(
 
 
 def main(folder: str = "runs/diff_pretrained") -> dict:
-    lab = dl.Lab(folder)
     questions = {"pretrained": with_pretraining, "from scratch": without_pretraining}
-    found = compared(questions, lab)
-    answer = claim.run(questions, lab, models=10, examples=TROUSERS)
-    print(answer)
-    return facts(found, answer)
+    return studied(questions, claim, folder, TROUSERS)
 
 
 if __name__ == "__main__":

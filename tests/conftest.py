@@ -44,6 +44,15 @@ def unchecked():
 
 
 @pytest.fixture
+def no_probe(monkeypatch):
+    """The back end is settled: timing it takes longer than these trainings."""
+    from dataloupe.engine import Backend, Choice
+
+    settled = Choice(Backend("loop", unit=8), seconds=1e-3, measured={})
+    monkeypatch.setattr("dataloupe.lab._lab.choose", lambda *_: settled)
+
+
+@pytest.fixture
 def run(capsys):
     """The command line, in this process: (exit code, stdout, stderr)."""
     from dataloupe.cli import main

@@ -14,7 +14,6 @@ from dataloupe.cli._diff_change import names_of
 from dataloupe.cli._kept_diff import counterfactuals, differences, keep_counterfactual, keep_difference
 from dataloupe.cli._uses import uses
 from dataloupe.core import Question
-from dataloupe.engine import Backend, Choice
 from dataloupe.lab import Lab
 from dataloupe.methods import TRAK
 from dataloupe.store import LocalStore
@@ -52,11 +51,7 @@ RUN = (*METHOD, "--components", 2, "--deals", 99, "--level", 0.95, "--workers", 
 TEST = ("--models", 3, "--strengths", 1, 3, "--workers", 1)
 
 
-@pytest.fixture(autouse=True)
-def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The back end is settled: timing it takes longer than these trainings."""
-    settled = Choice(Backend("loop", unit=8), seconds=1e-3, measured={})
-    monkeypatch.setattr("dataloupe.lab._lab.choose", lambda *_: settled)
+pytestmark = pytest.mark.usefixtures("no_probe")
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +174,7 @@ def test_report_finds_them(run: Run, place: Path, tmp_path: Path, both) -> None:
     assert code == 0, err
     page = (tmp_path / "page.html").read_text()
     assert code == 0
+    assert "TRAK, ridge" in page, "the one of its own ridge and the one of both's have names of their own"
     assert "What do plain and shifted do differently" in page and "Does Occlude move plain" in page
     _, out, _ = run("show", place / "lab", "--json")
     assert json.loads(out)["answers"]["difference"] == 1

@@ -10,15 +10,9 @@ from command_line import Run, by_hand, with_scores
 from dataloupe.apps import leaks, mislabels
 from dataloupe.cli._base import load_question
 from dataloupe.core import Subsets
-from dataloupe.engine import Backend, Choice
 from dataloupe.lab import Lab
 
-
-@pytest.fixture(autouse=True)
-def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The back end is settled: timing it takes longer than these trainings."""
-    settled = Choice(Backend("loop", unit=8), seconds=1e-3, measured={})
-    monkeypatch.setattr("dataloupe.lab._lab.choose", lambda *_: settled)
+pytestmark = pytest.mark.usefixtures("no_probe")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 import dataloupe as dl
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.apps._chance import Halves, deals_of, possible, reliability, splits_of
+from dataloupe.apps._chance import FEW, Halves, deals_of, possible, reliability, splits_of
 from dataloupe.core import DenseAttribution, Examples, Info
 from dataloupe.solve import contrast
 
@@ -188,7 +189,8 @@ def test_rows_without_scores_are_told_and_stay_out():
     for one, rows in ((a, [11]), (b, [12, 13])):
         one.scores[rows] = 0.0
     found = dl.compare(a, b, components=1, null=None)
-    assert [note.split(" of ")[0] for note in found.notes] == ["1", "2"]
+    assert "without their examples" in found.notes[0]
+    assert [note.split(" of ")[0] for note in found.notes[1:]] == ["1", "2"]
     assert abs(found.sides[0].vectors[0] @ u) > 0.9
     assert found.cosine[11] == found.cosine[12] == 0.0
 
@@ -214,6 +216,10 @@ def with_data(one, seed):
     return dataclasses.replace(one, train=data)
 
 
+def of_output(one, output):
+    return dataclasses.replace(one, info=dataclasses.replace(one.info, output=output))
+
+
 def test_what_cannot_be_compared_is_refused():
     a, b, _ = planted(seed=0)
     turned = DenseAttribution(np.ascontiguousarray(b.scores.T), b.info)
@@ -225,6 +231,7 @@ def test_what_cannot_be_compared_is_refused():
         (a, fewer, "399"),
         (straight, reordered, "another order"),
         (with_data(a, 0), with_data(b, 1), "other training data"),
+        (of_output(a, "margin"), of_output(b, "loss"), "the margin and the loss"),
     ):
         with pytest.raises(BadInput, match=f"dl-780(.|\n)*{words}"):
             dl.compare(one, other, components=2, null=None)
@@ -263,7 +270,8 @@ def test_a_null_that_is_not_possible_is_refused():
     assert dl.compare(a, b, components=1, null=dl.AA(deals=19, level=0.95, halves=2)).chance.deals == 19
     five = planted(seed=0, models=5)
     found = dl.compare(*five[:2], components=1, null=dataclasses.replace(QUICK, paired=True))
-    assert (found.chance.paired, len(found.notes)) == (False, 1)
+    assert not found.chance.paired
+    assert "5 pairs of models are too few" in found.notes[1]
     with pytest.raises(BadInput, match="dl-783(.|\n)*0 single models behind A"):
         dl.compare(DenseAttribution(a.scores, a.info), b, components=1)
     with pytest.raises(BadInput, match="dl-782"):
@@ -317,12 +325,41 @@ def test_many_small_differences_are_told_where_no_direction_stands_out():
     assert "no difference found" in str(same)
 
 
-def test_ridges_that_differ_are_told():
+@pytest.mark.parametrize("what", ["ridge", "damping", "threshold"])
+def test_what_each_chose_for_itself_is_told(what):
     a, b, _ = planted(seed=0)
     one, two = (
-        dataclasses.replace(x, info=dataclasses.replace(x.info, certificate={"ridge": ridge}))
-        for x, ridge in ((a, 0.3), (b, 1.0))
+        dataclasses.replace(x, info=dataclasses.replace(x.info, certificate={what: chosen}))
+        for x, chosen in ((a, 0.3), (b, 1.0))
     )
     found = dl.compare(one, two, components=1, null=QUICK)
-    assert any("ridge 0.3 in A and 1 in B" in note for note in found.notes)
-    assert not any("ridge" in note for note in dl.compare(one, one, components=1, null=QUICK).notes)
+    assert any(f"{what} 0.3 in A and 1 in B" in note for note in found.notes)
+    assert not any(what in note for note in dl.compare(one, one, components=1, null=QUICK).notes)
+
+
+def test_scores_that_no_models_share_have_no_cosine_without_noise():
+    """Every row is noise: nothing is known, nothing is found, and nothing warns."""
+    draws = np.random.default_rng(0)
+    away = -np.eye(10) + 0.1 * np.ones((10, 10))  # of two models' rows the inner product is below 0
+    both = []
+    for _ in range(2):
+        rows = np.einsum("kj,mjn->kmn", away, draws.standard_normal((20, 10, 30)))
+        both.append(dl.pooled([DenseAttribution(part.astype(np.float32), Info("noise")) for part in rows]))
+    assert (reliability([piece.scores for piece in both[0].pieces], 10) == 0).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = dl.compare(*both, components=1, null=QUICK)
+        words = str(found)
+    assert found.found == []
+    assert found.denoised_mean is None
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["chance"]["ratio"] is None
+    assert "without noise" not in words
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_more_deals_than_there_are_are_all_of_them(paired):
+    models = 14 if paired else 8
+    count = possible(models, paired=paired)
+    assert FEW < count < 10_000
+    found = deals_of(models, 10_000, Stream.root(0), paired=paired)
+    assert len({frozenset(map(frozenset, deal)) for deal in found}) == len(found) == count

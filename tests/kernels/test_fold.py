@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataloupe.kernels import fold_add, fold_add_reference
+from dataloupe.kernels import _fold, fold_add, fold_add_reference
 
 
 def by_hand(out, rows, scales, turns, signs):
@@ -44,12 +44,18 @@ def test_the_compiled_fold_is_the_plain_one(b, k, c, d, shared):
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-def test_threads_share_the_lines_and_change_nothing(threads):
+@pytest.mark.parametrize("shared", [False, True])
+def test_threads_share_the_lines_and_change_nothing(threads, shared, monkeypatch):
     draws = torch.Generator().manual_seed(0)
-    rows, scales = torch.randn(7, 90, 100, generator=draws), torch.randn(1, 90, generator=draws)
-    turns, signs = torch.randint(64, (1, 90), generator=draws), torch.ones(100)
-    one, many = torch.zeros(7, 64), torch.zeros(7, 64)
+    rows, scales = (
+        torch.randn(7, 1 if shared else 90, 300, generator=draws),
+        torch.randn(1, 90, generator=draws),
+    )
+    turns, signs = torch.randint(64, (1, 90), generator=draws), torch.ones(300)
+    one, many, asked = torch.zeros(7, 64), torch.zeros(7, 64), []
     fold_add(one, rows, scales, turns, signs)
+    pool = _fold._pool
+    monkeypatch.setattr(_fold, "_pool", lambda process, count: asked.append(count) or pool(process, count))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -57,3 +63,4 @@ def test_threads_share_the_lines_and_change_nothing(threads):
     finally:
         torch.set_num_threads(before)
     assert torch.equal(one, many)
+    assert asked == [threads - 1] * (threads - 1), "the work is enough to be shared"

@@ -19,7 +19,7 @@ from dataloupe.report._log_charts import Dot, LogScale, log_scatter
 
 
 def make_difference(
-    rng: np.random.Generator, kept: tuple[int, int] = (1, 1), components: int = 3
+    rng: np.random.Generator, kept: tuple[int, int] = (1, 1), components: int = 3, apart: float = 0.5
 ) -> Difference:
     """Of each side the first so many directions are above chance."""
     sides = []
@@ -40,7 +40,7 @@ def make_difference(
                 kept=np.arange(components) < kept[i],
             )
         )
-    chance = Chance(99, 10, True, 0.99, 0.1, 2.0)
+    chance = Chance(99, 10, True, 0.99, 0.1, 2.0, apart)
     cosine = np.linspace(0.2, 0.8, M)
     return Difference(
         ("with", "without"),
@@ -149,6 +149,13 @@ def test_nothing_found_and_no_null_have_pages_too(tmp_path: Path, rng: np.random
     (panel,) = findings(report(tmp_path / "b.html", unheld))
     assert panel.one("p", "unverified").text.startswith("Unverified")
     assert len(panel.all("polyline", "outline")) == 0
+
+
+def test_many_small_differences_are_a_difference(tmp_path: Path, rng: np.random.Generator) -> None:
+    (panel,) = findings(report(tmp_path / "a.html", make_difference(rng, kept=(0, 0), apart=0.005)))
+    words = panel.one("p", "agree").text
+    assert words.startswith("Different rows are less alike than those of deals (p 0.005)")
+    assert panel.all("section", "direction") == []
 
 
 def test_many_directions_are_counted_and_without_examples_rows_are_numbers(tmp_path: Path, rng) -> None:

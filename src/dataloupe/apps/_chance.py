@@ -15,10 +15,10 @@ from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Array
 from dataloupe.core import Attribution, DenseAttribution, room_for
-from dataloupe.solve import Contrast, variances
+from dataloupe.solve import Contrast, cosines, variances
 
 FEW = 5000
-"""Up to so many deals are all written down before some are drawn."""
+"""Up to so many deals, or twice as many as are wanted, are all written down before some are chosen."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,8 @@ class AA:
         p_c = (1 + how many of ``deals`` give a largest value, over all components, of at least v_c) / (1 + deals)
 
     If the algorithms are one, every deal is as likely as the true one, so that any p of at most 1 - ``level`` has that
-    probability, whatever the noise. The ratio of variances is told, likewise, beside those of the directions of largest
+    probability, whatever the noise; unless something was chosen for one ensemble as a whole, such as TRAK's ridge (give
+    both the same). The ratio of variances is told, likewise, beside those of the directions of largest
     value. Where there are fewer ways to deal, all of them are taken. ``paired``: models of one number saw the same subset with the
     same seed, and are swapped within their pair, which takes that noise away; None looks whether the settings of both
     attributions are the same. ``halves``: so many times the models are halved to tell how stable a direction is.
@@ -76,7 +77,7 @@ def parts_of(attribution: Attribution, name: str) -> Parts:
             do="attribute with several models (TRAK(models=10)), pool several attributions "
             "(dataloupe.pooled), or compare with null=None",
         )
-    if all(isinstance(piece, DenseAttribution) for piece in pieces[:1]) and isinstance(pieces, tuple | list):
+    if isinstance(pieces, tuple | list) and all(isinstance(piece, DenseAttribution) for piece in pieces):
         return [np.asarray(piece.scores, dtype=np.float32) for piece in pieces]
     held = room_for((len(pieces) * attribution.m, attribution.n))
     for k, piece in enumerate(pieces):
@@ -117,7 +118,7 @@ def deals_of(models: int, wanted: int, stream: Stream, *, paired: bool) -> list[
         one, two = ([i + models * ((i in swaps) != other) for i in range(models)] for other in (False, True))
         return tuple(one), tuple(two)
 
-    if paired and possible(models, paired=True) <= FEW:
+    if paired and possible(models, paired=True) <= max(FEW, 2 * wanted):
         every = [
             swapped(swaps)
             for size in range(1, models)
@@ -139,7 +140,7 @@ def splits_of(
 ) -> list[Split]:
     """Distinct pairs of disjoint sets of ``half`` models (all there are, if fewer than ``wanted``), each near the one before it."""
     draws = stream.numpy()
-    if math.comb(models, half) * math.comb(models - half, half) // 2 <= FEW:
+    if math.comb(models, half) * math.comb(models - half, half) // 2 <= max(FEW, 2 * wanted):
         every = [split for split in _all(models, half) if split != without]
         return _near([every[i] for i in draws.permutation(len(every))[:wanted]])
     drawn: dict[Split, None] = {}
@@ -152,12 +153,19 @@ def splits_of(
 
 
 def _near(splits: list[Split]) -> list[Split]:
-    """The same in an order in which little changes from one to the next."""
-    left = list(splits)
-    path = [left.pop(0)] if left else []
-    while left:
-        last = set(path[-1][0])
-        path.append(left.pop(min(range(len(left)), key=lambda i: len(last ^ set(left[i][0])))))
+    """The same in an order in which little changes from one to the next: always to the nearest that is left."""
+    members = np.zeros(
+        (len(splits), 1 + max(i for split in splits for part in split for i in part)), dtype=bool
+    )
+    for row, (one, _) in zip(members, splits, strict=True):
+        row[list(one)] = True
+    left, at, path = np.ones(len(splits), dtype=bool), 0, [splits[0]]
+    left[0] = False
+    while left.any():
+        others = np.flatnonzero(left)
+        at = int(others[(members[others] ^ members[at]).sum(axis=1).argmin()])
+        left[at] = False
+        path.append(splits[at])
     return path
 
 
@@ -176,9 +184,6 @@ class Halves:
         self._members: set[int] = set()
         self._every: frozenset[int] = frozenset()
         self._sum, self._all = np.zeros_like(parts[0]), np.zeros_like(parts[0])
-
-    def __len__(self) -> int:
-        return len(self.splits)
 
     def at(self, i: int, j: int) -> Float[np.ndarray, "m n"]:
         """The sum over set j of split i; good until the next is asked for."""
@@ -224,13 +229,6 @@ def added(total: Float[np.ndarray, "m n"], parts: Parts, sign: int = 1) -> Float
         for _ in pool.map(some, range(0, len(total), step)):
             pass
     return total
-
-
-def cosines(one: Float[np.ndarray, "m n"], two: Float[np.ndarray, "m n"]) -> Float[np.ndarray, " m"]:
-    """Of rows; 0 where one is all zero."""
-    inner = np.einsum("xi,xi->x", one, two).astype(np.float64)
-    sizes = np.sqrt(np.einsum("xi,xi->x", one, one).astype(np.float64) * np.einsum("xi,xi->x", two, two))
-    return np.divide(inner, sizes, out=np.zeros(len(one)), where=sizes > 0)
 
 
 class Law(NamedTuple):

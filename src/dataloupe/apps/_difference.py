@@ -78,7 +78,7 @@ class Chance:
     """What one algorithm would differ from itself by: the law that directions are held against.
 
     ``deals`` of two times ``models`` models; ``paired``: within pairs of one subset and seed; ``value`` and ``ratio``:
-    the ``level`` quantile of the largest value over all components, and of its direction's ratio of variances. ``apart``: p
+    the ``level`` quantile of the largest value over all components, and of its direction's ratio of variances (None: without bound). ``apart``: p
     of the mean cosine of rows against those of deals; algorithms may differ in many small ways and in no single direction.
     """
 
@@ -87,8 +87,8 @@ class Chance:
     paired: bool
     level: float
     value: float
-    ratio: float
-    apart: float = 1.0
+    ratio: float | None
+    apart: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,10 +116,16 @@ class Difference:
             (side, int(c)) for side in self.sides if side.kept is not None for c in np.flatnonzero(side.kept)
         ]
 
+    @property
+    def denoised_mean(self) -> float | None:
+        """The mean of what is known of ``denoised``; None where nothing is."""
+        known = np.empty(0) if self.denoised is None else self.denoised[np.isfinite(self.denoised)]
+        return float(known.mean()) if len(known) else None
+
     def __str__(self) -> str:
         alike = f"mean cosine {np.mean(self.cosine):.2f}"
-        if self.denoised is not None:
-            alike += f", {np.nanmean(self.denoised):.2f} without noise"
+        if self.denoised_mean is not None:
+            alike += f", {self.denoised_mean:.2f} without noise"
         if self.chance is None:
             said = "no null, so no direction is told from chance"
         elif not self.found and self.chance.apart <= 1 - self.chance.level + 1e-12:

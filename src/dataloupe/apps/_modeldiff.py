@@ -14,7 +14,6 @@ from dataloupe.apps._chance import (
     Law,
     Parts,
     added,
-    cosines,
     deals_of,
     law,
     parts_of,
@@ -24,7 +23,7 @@ from dataloupe.apps._chance import (
 )
 from dataloupe.apps._difference import Chance, Difference, Directions
 from dataloupe.core import Attribution
-from dataloupe.solve import By, Contrast, contrast, variances
+from dataloupe.solve import By, Contrast, contrast, cosines, variances
 
 OWN = 2.0
 """So many times the other algorithm's variance makes a direction one algorithm's own."""
@@ -67,15 +66,17 @@ def compare(
     Source: Shah, Park, Ilyas and Madry 2023 (ModelDiff), section 3; the null is ours.
     """
     _check(a, b, components)
-    rows = _rows(a), _rows(b)
-    find = functools.partial(_find, components, by, None)
+    unseen = _unseen(a, b)
     streams = [Stream.root(seed)("compare", side) for side in (0, 1)]
     if null is None:
+        rows = _rows(a), _rows(b)
+        find = functools.partial(_find, components, by, None)
         sides = [_side(names, i, rows, find(rows[i], rows[1 - i], streams[i])) for i in (0, 1)]
-        return Difference(names, by, (sides[0], sides[1]), cosines(*rows), notes=tuple(_notes(rows, names)))
+        notes = (*unseen, *_notes(rows, names))
+        return Difference(names, by, (sides[0], sides[1]), cosines(*rows), notes=notes)
     parts = parts_of(a, names[0]), parts_of(b, names[1])
     models = min(map(len, parts))
-    paired, notes = _dealt(models, null, (a, b))
+    paired, dealt = _dealt(models, null, (a, b))
     both, pool = (parts[0][:models], parts[1][:models]), [*parts[0][:models], *parts[1][:models]]
     rows = _mean(both[0]), _mean(both[1])
     find = functools.partial(_find, components, by, reliability(pool, models))
@@ -84,18 +85,19 @@ def compare(
     chance = law(pool, deals_of(models, null.deals, root("deals"), paired=paired), find, root)
     stable = stability(both, (full[0].vectors, full[1].vectors), find, null.halves, root)
     sides = [_side(names, i, rows, full[i], chance, stable[i], null.level) for i in (0, 1)]
-    limits = [float(np.quantile(one, null.level)) for one in (chance.values, chance.ratios)]
+    value, ratio = (float(np.quantile(one, null.level, method="higher")) for one in chance[:2])
     sure, cosine = np.stack([reliability(one, models) for one in both]), cosines(*rows)
     noise = np.sqrt(sure[0] * sure[1])
     denoised = np.divide(cosine, noise, out=np.full(a.m, np.nan), where=noise > 0).clip(-1.0, 1.0)
-    notes += [*_notes(rows, names), *_unreliable(sure, names), *_ridges((a, b), names)]
+    notes = (*unseen, *dealt, *_notes(rows, names), *_unreliable(sure, names), *_chosen(a, b, names))
     if len(parts[0]) != len(parts[1]):
-        notes.append(
-            f"{len(parts[0])} models of {names[0]}, {len(parts[1])} of {names[1]}: {models} of each are used"
-        )
+        told = f"{len(parts[0])} models of {names[0]}, {len(parts[1])} of {names[1]}"
+        notes = (*notes, f"{told}: {models} of each are used")
     apart = float(_p(-cosine.mean(keepdims=True), -chance.cosines)[0])
-    told = Chance(len(chance.values), models, paired, null.level, limits[0], limits[1], apart)
-    return Difference(names, by, (sides[0], sides[1]), cosine, sure, denoised, told, tuple(notes))
+    law_of = Chance(
+        len(chance.values), models, paired, null.level, value, ratio if np.isfinite(ratio) else None, apart
+    )
+    return Difference(names, by, (sides[0], sides[1]), cosine, sure, denoised, law_of, notes)
 
 
 def _find(
@@ -180,13 +182,29 @@ def _unreliable(sure: Float[np.ndarray, "two m"], names: tuple[str, str]) -> lis
     ]
 
 
-def _ridges(both: tuple[Attribution, Attribution], names: tuple[str, str]) -> list[str]:
-    """A ridge that every ensemble chose for itself makes single models of both unlike, whatever the algorithms."""
-    one, two = (attribution.info.certificate.get("ridge") for attribution in both)
-    if one is None or two is None or one == two:
-        return []
-    told = f"ridge {one:g} in {names[0]} and {two:g} in {names[1]}"
-    return [f"{told}: that alone may show as a difference; give both the same, as in TRAK(ridge={one:g})"]
+def chosen_apart(a: Attribution, b: Attribution) -> dict[str, tuple[float, float]]:
+    """Ridges, dampings and thresholds that two ensembles have and do not share, by their names."""
+    told = a.info.certificate, b.info.certificate
+    found = {name: (told[0].get(name), told[1].get(name)) for name in ("ridge", "damping", "threshold")}
+    return {
+        name: (float(one), float(two))
+        for name, (one, two) in found.items()
+        if one is not None and two is not None and one != two
+    }
+
+
+def _chosen(a: Attribution, b: Attribution, names: tuple[str, str]) -> list[str]:
+    """What an ensemble chose for itself makes single models of both unlike, whatever the algorithms."""
+    return [
+        f"{what} {one:g} in {names[0]} and {two:g} in {names[1]}: that alone may show as a difference; give both the same"
+        for what, (one, two) in chosen_apart(a, b).items()
+    ]
+
+
+def _unseen(a: Attribution, b: Attribution) -> list[str]:
+    """What could not be held against each other."""
+    whole = all(getattr(one, what, None) is not None for one in (a, b) for what in ("train", "targets"))
+    return [] if whole else ["scores without their examples: that both mean the same rows was not looked at"]
 
 
 def _check(a: Attribution, b: Attribution, components: int) -> None:
@@ -205,6 +223,8 @@ def _check(a: Attribution, b: Attribution, components: int) -> None:
         one, two = getattr(a, "index", None), getattr(b, "index", None)
         if one is not None and two is not None and not np.array_equal(one, two):
             found = "target rows in another order, or other components of them"
+        if a.info.output != b.info.output and a.info.output and b.info.output:
+            found = f"the {a.info.output} and the {b.info.output}: other outputs"
     if found is not None:
         raise BadInput(
             "dl-780",

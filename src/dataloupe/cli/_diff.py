@@ -1,14 +1,13 @@
 """``diff``: how two learning algorithms use the same data differently, held against chance."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
 from dataloupe._errors import BadInput
-from dataloupe.apps import AA, Enrichment, compare, enrichment
+from dataloupe.apps import AA, Enrichment, chosen_apart, compare, enrichment
 from dataloupe.cli._base import Folder, MaybeNumber, Number, Out, Result, Verb
 from dataloupe.cli._diff_change import AskingTwo, DiffTest, say_test
 from dataloupe.cli._diff_tables import DETAILED, say
@@ -68,7 +67,9 @@ class Run(AskingTwo):
             ):
                 found.append(attributor.attribute(question, lab))
                 keep_looks(lab, question)
-        if shared := _chosen_apart(found):
+        apart = chosen_apart(*found)
+        shared: dict[str, Any] = {name: max(apart[name]) for name in ("ridge", "damping") if name in apart}
+        if shared:
             told = ", ".join(f"{name} {value:g}" for name, value in shared.items())
             with out.step(
                 f"both with {told}, the larger of what they chose: a choice of their own is a difference"
@@ -135,16 +136,6 @@ class Diff:
     """Compare two learning algorithms through the data they use (ModelDiff), and test what tells them apart."""
 
     verb: Annotated[Verbs, tyro.conf.arg(name="")]
-
-
-def _chosen_apart(found: Sequence[DenseAttribution]) -> dict[str, Any]:
-    """The larger ridge or damping of two attributions that do not have the same."""
-    told = [one.info.certificate for one in found]
-    return {
-        name: max(one[name] for one in told)
-        for name in ("ridge", "damping")
-        if all(one.get(name) is not None for one in told) and len({one[name] for one in told}) > 1
-    }
 
 
 def facts_of(found: Enrichment) -> dict[str, Any]:

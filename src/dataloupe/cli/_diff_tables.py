@@ -102,11 +102,12 @@ def _legend(difference: Difference) -> str:
     said += f"in {a}, in {b}: the variance of score rows of length 1 along the direction"
     if chance is None:
         return said
+    ratio = "without bound" if chance.ratio is None else f"{chance.ratio:.2f}"
     dealt = "in pairs of one subset" if chance.paired else "freely"
     return (
         f"{said}; stable: |cosine| of the direction from two halves of the models; p: against the largest value that "
         f"{chance.deals} deals of the models of {a} and {b} give, {chance.models} to either side, {dealt} "
-        f"({chance.value:.3g} at {chance.level:g}); ratio p: against the ratio of that direction ({chance.ratio:.2f}); "
+        f"({chance.value:.3g} at {chance.level:g}); ratio p: against the ratio of that direction ({ratio}); "
         "kept: p at the level, and twice the variance"
     )
 

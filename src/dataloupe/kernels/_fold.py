@@ -24,7 +24,7 @@ def fold_add(
     """``out[b, (turns[b, i] + j) % d] += scales[b, i] * signs[j] * rows[b, i, j]`` in fp32, i by i.
 
     One row may serve all i (``rows`` 1: an outer product with ``scales``, which is never made), and one line of
-    ``scales`` or ``turns`` every b. On the CPU a compiled loop whose line of ``out`` stays in the cache, lines
+    ``scales`` or ``turns`` every b. A row that serves all i is signed and laid round the ring first. On the CPU a compiled loop whose line of ``out`` stays in the cache, lines
     shared between torch's threads; elsewhere :func:`fold_add_reference`.
     """
     if rows.device.type != "cpu":

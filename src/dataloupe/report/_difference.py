@@ -25,8 +25,8 @@ def difference_sentence(found: Difference) -> str:
     """A difference in one clause: how alike the rows are, and what stands out."""
     a, b = map(quoted, found.names)
     alike = f"the score rows of {a} and {b} have a mean cosine of {fixed(float(np.mean(found.cosine)))}"
-    if found.denoised is not None:
-        alike += f" ({fixed(float(np.nanmean(found.denoised)))} without noise)"
+    if found.denoised_mean is not None:
+        alike += f" ({fixed(found.denoised_mean)} without noise)"
     if found.chance is None:
         return f"{alike}; nothing was held against chance"
     told = [_told(side) for side in found.sides if side.kept is not None and side.kept.any()]

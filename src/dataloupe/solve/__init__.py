@@ -6,6 +6,7 @@ from dataloupe.solve._centred import Centred as Centred
 from dataloupe.solve._contrast import By as By
 from dataloupe.solve._contrast import Contrast as Contrast
 from dataloupe.solve._contrast import contrast as contrast
+from dataloupe.solve._contrast import cosines as cosines
 from dataloupe.solve._contrast import variances as variances
 from dataloupe.solve._curvature import Block as Block
 from dataloupe.solve._curvature import Curvature as Curvature

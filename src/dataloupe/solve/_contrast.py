@@ -30,6 +30,16 @@ class Contrast(NamedTuple):
     coordinates: Float[np.ndarray, "m c"]
 
 
+class _Given(NamedTuple):
+    """Rows of both, their weights, and how many directions are wanted."""
+
+    a: Float[np.ndarray, "m n"]
+    b: Float[np.ndarray, "m n"]
+    weight: Float[np.ndarray, " m"]
+    k: int
+    stream: Stream
+
+
 def contrast(
     a: Float[np.ndarray, "m n"],
     b: Float[np.ndarray, "m n"],
@@ -57,7 +67,8 @@ def contrast(
     Source: Shah, Park, Ilyas and Madry 2023 (ModelDiff), section 3; Abid et al. 2018 (contrastive PCA); Bresler,
     Park and Persu 2018 (sparse).
     """
-    found = _BY[by](a, b, components, np.ones(len(a)) if weight is None else weight, stream)
+    weight = np.ones(len(a)) if weight is None else weight
+    found = _BY[by](_Given(a, b, weight, components, stream))
     sign = np.sign(found.vectors[np.arange(components), np.abs(found.vectors).argmax(axis=1)])
     sign[sign == 0] = 1.0
     return Contrast(found.vectors * sign[:, None], found.values, found.coordinates * sign)
@@ -81,6 +92,12 @@ def variances(rows: Float[np.ndarray, "m n"], vectors: Float[np.ndarray, "c n"])
     size = _products(rows, rows)
     along = (rows @ vectors.T).astype(np.float64) / np.sqrt(np.where(size > 0, size, np.inf))[:, None]
     return along.var(axis=0)
+
+
+def cosines(a: Float[np.ndarray, "m n"], b: Float[np.ndarray, "m n"]) -> Float[np.ndarray, " m"]:
+    """Of rows; 0 where one is all zero."""
+    sizes = np.sqrt(_products(a, a) * _products(b, b))
+    return np.divide(_products(a, b), sizes, out=np.zeros(len(a)), where=sizes > 0)
 
 
 def _products(a: Float[np.ndarray, "m n"], b: Float[np.ndarray, "m n"]) -> Float[np.ndarray, " m"]:
@@ -118,15 +135,9 @@ def leading(rows: Float[np.ndarray, "m n"], k: int, stream: Stream) -> Float[np.
     return (wide @ (turn * scale).to(wide.dtype)).T.contiguous().numpy()
 
 
-def _residual(
-    a: Float[np.ndarray, "m n"],
-    b: Float[np.ndarray, "m n"],
-    k: int,
-    weight: Float[np.ndarray, " m"],
-    stream: Stream,
-) -> Contrast:
-    rows = _centred(residuals(a, b, weight))
-    return _along(rows, leading(rows, k, stream))
+def _residual(given: _Given) -> Contrast:
+    rows = _centred(residuals(given.a, given.b, given.weight))
+    return _along(rows, leading(rows, given.k, given.stream))
 
 
 def _along(rows: Float[np.ndarray, "m n"], vectors: Float[np.ndarray, "k n"]) -> Contrast:
@@ -137,20 +148,15 @@ def _along(rows: Float[np.ndarray, "m n"], vectors: Float[np.ndarray, "k n"]) ->
     return Contrast(vectors[order], values[order], coordinates[:, order])
 
 
-def _sparse(
-    a: Float[np.ndarray, "m n"],
-    b: Float[np.ndarray, "m n"],
-    k: int,
-    weight: Float[np.ndarray, " m"],
-    stream: Stream,  # noqa: ARG001
-) -> Contrast:
-    rows = _centred(residuals(a, b, weight))
+def _sparse(given: _Given) -> Contrast:
+    rows = _centred(residuals(given.a, given.b, given.weight))
     spread = np.einsum("xi,xi->i", rows, rows)
     columns = np.sort(np.argsort(-spread, kind="stable")[: min(SCREENED, int((spread > 0).sum()))])
     inner = rows[:, columns].astype(np.float64)
-    size = max(1, min(int(np.sqrt(a.shape[1])), len(columns) - 1))
-    vectors = np.zeros((k, a.shape[1]), dtype=np.float32)
-    for c in range(k):
+    n = rows.shape[1]
+    size = max(1, min(int(np.sqrt(n)), len(columns) - 1))
+    vectors = np.zeros((given.k, n), dtype=np.float32)
+    for c in range(given.k):
         support = _support(inner, size)
         _, _, right = np.linalg.svd(inner[:, support], full_matrices=False)
         vectors[c, columns[support]] = right[0]
@@ -167,53 +173,34 @@ def _support(inner: Float[np.ndarray, "m c"], size: int) -> Int[np.ndarray, " s"
 
 
 def _spanned(
-    a: Float[np.ndarray, "m n"],
-    b: Float[np.ndarray, "m n"],
-    k: int,
-    weight: Float[np.ndarray, " m"],
-    stream: Stream,
+    given: _Given,
 ) -> tuple[Float[np.ndarray, "r n"], Float[np.ndarray, "m r"], Float[np.ndarray, "m r"]]:
     """An orthonormal basis of what both vary in most, and both sets of centred rows in it."""
-    one, two = _units(a, weight), _units(b, weight)
+    a, b, weight, k, stream = given
     rank = min(4 * k + 20, *a.shape)
-    found = [leading(rows, rank, stream("span", i)) for i, rows in enumerate((one, two))]
-    found += [
-        leading(_centred(residuals(x, y, weight)), rank, stream("span", i + 2))
-        for i, (x, y) in enumerate(((a, b), (b, a)))
-    ]
-    left, size, basis = np.linalg.svd(np.concatenate(found), full_matrices=False)
+    one, two = _units(a, weight), _units(b, weight)
+    apart = [_centred(residuals(x, y, weight)) for x, y in ((a, b), (b, a))]
+    found = [leading(rows, rank, stream("span", i)) for i, rows in enumerate((one, two, *apart))]
+    _, size, basis = np.linalg.svd(np.concatenate(found), full_matrices=False)
     basis = basis[size > 1e-5 * size[0]].astype(np.float32)
-    del left
     return basis, (one @ basis.T).astype(np.float64), (two @ basis.T).astype(np.float64)
 
 
-def _contrastive(
-    a: Float[np.ndarray, "m n"],
-    b: Float[np.ndarray, "m n"],
-    k: int,
-    weight: Float[np.ndarray, " m"],
-    stream: Stream,
-) -> Contrast:
-    basis, one, two = _spanned(a, b, k, weight, stream)
-    values, inner = np.linalg.eigh((one.T @ one - two.T @ two) / len(a))
-    return _lifted(basis, one, values[::-1][:k], inner[:, ::-1][:, :k])
+def _contrastive(given: _Given) -> Contrast:
+    basis, one, two = _spanned(given)
+    values, inner = np.linalg.eigh((one.T @ one - two.T @ two) / len(one))
+    return _lifted(basis, one, values[::-1][: given.k], inner[:, ::-1][:, : given.k])
 
 
-def _generalised(
-    a: Float[np.ndarray, "m n"],
-    b: Float[np.ndarray, "m n"],
-    k: int,
-    weight: Float[np.ndarray, " m"],
-    stream: Stream,
-) -> Contrast:
+def _generalised(given: _Given) -> Contrast:
     import scipy.linalg
 
-    basis, one, two = _spanned(a, b, k, weight, stream)
-    below = two.T @ two / len(a)
+    basis, one, two = _spanned(given)
+    below = two.T @ two / len(two)
     below += RIDGE * np.trace(below) / len(below) * np.eye(len(below))
-    values, inner = scipy.linalg.eigh(one.T @ one / len(a), below)
+    values, inner = scipy.linalg.eigh(one.T @ one / len(one), below)
     inner = inner / np.linalg.norm(inner, axis=0)
-    return _lifted(basis, one, values[::-1][:k], inner[:, ::-1][:, :k])
+    return _lifted(basis, one, values[::-1][: given.k], inner[:, ::-1][:, : given.k])
 
 
 def _lifted(
@@ -225,7 +212,7 @@ def _lifted(
     return Contrast((inner.T @ basis).astype(np.float32), values.copy(), rows @ inner)
 
 
-_BY: dict[str, Callable[..., Contrast]] = {
+_BY: dict[str, Callable[[_Given], Contrast]] = {
     "residual": _residual,
     "contrastive": _contrastive,
     "generalised": _generalised,
