@@ -1,7 +1,7 @@
 """What the case studies of `dataloupe.compare` share (`diff_*.py`): the network, the recipe, how a study is run and told.
 
 TRAK with 10 models of each algorithm, trained on the same halves of 2,000 images of Fashion-MNIST with the same seeds; the
-targets are 500 others. Fashion-MNIST: from Debian's package dataset-fashion-mnist, or downloaded once.
+targets are 500 others. Last digits differ from run to run with the back end that a lab chooses by the clock. Fashion-MNIST: from Debian's package dataset-fashion-mnist, or downloaded once.
 """
 
 import time

@@ -8,7 +8,7 @@ of every image white or black, by a coin.
     dataloupe diff run examples/diff_patch.py:without_augmentation examples/diff_patch.py:with_augmentation \\
         --lab runs/diff_patch
 
-Expect one direction of plain training, with 2.5 times the variance it has in the other (p 0.005), and the patch on
+Expect one direction of plain training, with 2.5 or 2.6 times the variance it has in the other (p 0.005), and the patch on
 92 % of the 50 targets that it moves most; it is on 16 % of all targets. Laid on the others, the patch raises the
 probability of a sandal by 0.034 [0.020, 0.048] in plain models and not in the others (-0.000 [-0.002, +0.002]).
 
