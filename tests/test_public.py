@@ -57,6 +57,7 @@ RESULTS = {
     "Difference",
     *("Enrichment", "Enriched"),
     "Counterfactual",
+    *("KLoM", "Floor", "Audit", "ULiRA"),
 }
 """What functions give and nobody makes by hand."""
 

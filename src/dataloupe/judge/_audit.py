@@ -93,7 +93,9 @@ class Audit:
         if self.halves is not None:
             lines.append(f"oracles against themselves: {self.halves}")
         if self.idle:
-            lines.append(f"nothing to unlearn on {', '.join(self.idle)}: doing nothing is below twice the floor")
+            lines.append(
+                f"nothing to unlearn on {', '.join(self.idle)}: doing nothing is below twice the floor"
+            )
         return "\n".join(lines)
 
     def to_json(self) -> Facts:
@@ -284,7 +286,7 @@ def _worst(
     count: int,
 ) -> tuple[WorstPoint, ...]:
     """The points of largest KL(oracle || unlearned), each under the first split that holds it."""
-    home = {int(row): split for split, ids in reversed(groups.items()) for row in ids}
+    home = {int(row): split for split, ids in reversed(list(groups.items())) for row in ids}
     rows = np.array(sorted(home))
     rows = rows[np.argsort(-result.oracle_first[rows], kind="stable")][:count]
     found = []
@@ -339,20 +341,27 @@ def _own_floor(oracles: Float[np.ndarray, "o p"], estimator: Estimator, seed: in
 
 
 def _table(audit: Audit) -> list[str]:
-    rows = [["method", "models", "split", "points", "p50", "p95", "", "p99", "floor", "norm.", "acc.", "dist."]]
+    rows = [
+        ["method", "models", "split", "points", "p50", "p95", "", "p99", "floor", "norm.", "acc.", "dist."]
+    ]
 
     def many(name: str, models: int) -> str:
         return f"{models} (-{audit.diverged[name]})" if audit.diverged.get(name) else str(models)
 
     for name, method in audit.methods.items():
         for split, at in method.splits.items():
-            first = at.oracle_first
-            rows.append(
-                [name, many(name, method.models), split, str(at.points), _two(first.p50), _two(first.p95)]
-                + ["" if at.interval is None else span(at.interval), _two(first.p99)]
-                + [_two(method.floor.oracle_first.p95), _two(at.normalised), _two(at.accuracy, 3)]
-                + [_two(at.distance, 3)]
-            )
+            first, floor = at.oracle_first, method.floor.oracle_first.p95
+            spread = "" if at.interval is None else span(at.interval)
+            levels = [
+                _two(first.p50),
+                _two(first.p95),
+                spread,
+                _two(first.p99),
+                _two(floor),
+                _two(at.normalised),
+            ]
+            others = [_two(at.accuracy, 3), _two(at.distance, 3)]
+            rows.append([name, many(name, method.models), split, str(at.points), *levels, *others])
     for split, accuracy in (audit.accuracy or {}).items():
         rows.append(["oracles", many("oracles", audit.oracles), split, *[""] * 7, _two(accuracy, 3), ""])
     if audit.accuracy is None:
@@ -360,7 +369,9 @@ def _table(audit: Audit) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(12)]
     words = {0, 2, 6}
     return [
-        "  ".join(c.ljust(w) if n in words else c.rjust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        "  ".join(
+            c.ljust(w) if n in words else c.rjust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in rows
     ]
 

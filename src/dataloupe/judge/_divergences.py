@@ -53,9 +53,7 @@ def _boundaries(o: int, bins: int) -> np.ndarray:
     return np.rint(np.arange(bins + 1) * o / bins).astype(np.int64)
 
 
-def by_quantiles(
-    unlearned: Float[np.ndarray, "u p"], oracles: Float[np.ndarray, "o p"], bins: int
-) -> Both:
+def by_quantiles(unlearned: Float[np.ndarray, "u p"], oracles: Float[np.ndarray, "o p"], bins: int) -> Both:
     """Bins that part the sorted oracles into equal counts; only the order of the margins counts."""
     ordered = np.sort(oracles, axis=0)
     below = [_below(unlearned, ordered, int(r)) for r in _boundaries(len(oracles), bins)[1:-1]]
@@ -108,7 +106,9 @@ def _moments(x: Float[np.ndarray, "k p"]) -> tuple[Float[np.ndarray, " p"], Floa
     median = np.median(x, axis=0)
     reach = REACH * np.median(np.abs(x - median), axis=0) / scipy.stats.norm.ppf(0.75)
     reach = np.where(reach > 0, reach, np.inf)
-    held = np.clip(x - median, -reach, reach)  # about the median: constant margins then have no variance at all
+    held = np.clip(
+        x - median, -reach, reach
+    )  # about the median: constant margins then have no variance at all
     density, tail = scipy.stats.norm.pdf(REACH), scipy.stats.norm.sf(REACH)
     kept = 1 - 2 * tail - 2 * REACH * density + 2 * REACH**2 * tail  # the variance of a held standard normal
     return median + held.mean(axis=0), held.var(axis=0, ddof=1) / kept
@@ -151,7 +151,9 @@ def published(
         return np.asarray(scipy.stats.entropy(share_p, held, axis=1))
 
 
-def _shares(x: Float[np.ndarray, "k p"], edges: list[Float[np.ndarray, " p"]]) -> Float[np.ndarray, "p slots"]:
+def _shares(
+    x: Float[np.ndarray, "k p"], edges: list[Float[np.ndarray, " p"]]
+) -> Float[np.ndarray, "p slots"]:
     """The share of x from each edge up to the next; what lies on the last edge is in none, nor in the total."""
     reached = np.stack([(x >= edge).sum(axis=0) for edge in edges], axis=1)
     counts = reached[:, :-1] - reached[:, 1:]

@@ -9,10 +9,11 @@ from jaxtyping import Bool, Float, Int
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Facts
-from dataloupe.judge._bootstrap import Bootstrap, Interval, as_json, span
+from dataloupe.judge._bootstrap import Interval, as_json, span
 
-FOLDS, SHADOWS, RATE = 5, 5, 0.01
-"""Folds of base models; the fewest shadow trials of a role at a point; the false-positive rate of ``tpr``."""
+FOLDS, GROUPS, SHADOWS, RATE = 5, 10, 5, 0.01
+"""Folds of base models; groups of them left out for the interval; the fewest shadow trials of a role at a point;
+the false-positive rate of ``tpr``."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,17 +57,22 @@ def ulira(
     """The likelihood-ratio attack on unlearning, point by point, on base models that it has not seen.
 
         ratio_tx = log N(m_tx; mean, var of shadows that unlearned x) - log N(m_tx; those that never trained on x)
-        accuracy_x = 1/2 (share of ratio > 0 where x was unlearned + share of ratio < 0 where never trained on)
+        accuracy_x = mean over folds of 1/2 (share of ratio > 0 where x was unlearned
+                                           + share of ratio < 0 where it was never trained on)
 
-    and ``accuracy`` is the mean over points (a ratio of 0 counts half). Trial t is one unlearning of the base model
-    ``bases[t]``; ``margins[t, x]`` its margin on point x; ``roles[t, x]`` is +1 if this trial unlearned x, -1 if its
-    base model never trained on x, 0 otherwise (not used). Base models are dealt into 5 folds; the shadows of a trial
-    are the trials of the other folds' base models, so that every trial is a target once. Splitting trials instead
-    would put siblings of the target, unlearned from the same base model, among its shadows, and accuracy would
-    rise above one half although nothing gives the point away.
+    and ``accuracy`` is the mean over points. A ratio of 0 counts half; a fold with a and b trials of the two roles
+    weighs a b / (a + b) (folds pooled without regard to roles would give less than one half where there is nothing
+    to find). Trial t is one unlearning of the base model ``bases[t]``; ``margins[t, x]`` its margin on point x;
+    ``roles[t, x]`` is +1 if this trial unlearned x, -1 if its base model never trained on x, 0 otherwise (not used).
+    Base models are dealt into 5 folds; the shadows of a trial are the trials of the other folds' base models, so that
+    every trial is a target once. Splitting trials instead would put siblings of the target, unlearned from the same
+    base model, among its shadows, and accuracy would rise above one half although nothing gives the point away.
 
-    The interval is a bootstrap over base models; the Gaussians are not fitted anew. A point is left out if a fold
-    has fewer than 5 shadow trials of either role (or all of one base model), or if no trial has the other role.
+    The interval leaves each of 10 groups of base models out in turn, as shadows and as targets, with
+    Var = 9/10 sum_g (accuracy_g - mean)^2 and Student's t at 9 degrees of freedom: about twice as long as needed in
+    simulations. (A bootstrap over the targets' base models alone, with the Gaussians as they are, was too short, and
+    drawing base models twice would make the Gaussians too sure.) A point is left out if a fold has fewer than
+    5 shadow trials of either role (or all of one base model), or if no fold has targets of both.
 
     One half is perfect, but not only perfect unlearning gets it: a destroyed or constant model does too. Read it
     with the accuracy of the models, as :func:`audit_outputs` gives it.
@@ -83,10 +89,12 @@ def ulira(
 
     Source: Hayes et al. 2024 (U-LiRA); Carlini et al. 2022 (LiRA).
     """
-    margins = _checked(margins, roles, bases)
-    folds = _folds(bases, seed)
-    ratios, usable = _ratios(margins, roles, bases, folds)
-    points = np.flatnonzero(usable & (roles == 1).any(axis=0) & (roles == -1).any(axis=0))
+    trials = _checked(margins, roles, bases, seed)
+    if not 0 < level < 1:
+        raise BadInput("dl-904", asked=f"level {level}", found="outside (0, 1)", do="ask for 0.95")
+    everyone = np.ones(len(trials.folds), dtype=bool)
+    ratios, accuracy = _attack(trials, everyone)
+    points = np.flatnonzero(~np.isnan(accuracy))
     if not points.size:
         raise BadInput(
             "dl-932",
@@ -94,29 +102,38 @@ def ulira(
             found=f"none with {SHADOWS} shadow trials of both roles, of two base models, outside of every fold",
             do="unlearn more often, or from more base models",
         )
-    ratios, roles = ratios[:, points], roles[:, points]
-    plan = Bootstrap.draw(int(folds.size), 1, resamples=400, seed=seed, level=level)
-    by_resample, per_point = _accuracies(ratios, roles, bases, plan)
-    unlearned, never = ratios[roles == 1], ratios[roles == -1]
-    rank = scipy.stats.rankdata(np.concatenate([unlearned, never]))[: unlearned.size]
-    auc = (rank.mean() - (unlearned.size + 1) / 2) / never.size
-    threshold = np.quantile(never, 1 - RATE, method="higher")
+    auc, tpr = _curve(ratios[:, points], roles[:, points])
+    group = Stream.root(seed)("ulira", "groups").numpy().permutation(len(everyone)) % GROUPS
+    without = [_mean(_attack(trials, group != g)[1][points]) for g in range(GROUPS)]
+    half = float(scipy.stats.t.ppf((1 + level) / 2, GROUPS - 1) * np.sqrt((GROUPS - 1) * np.nanvar(without)))
+    centre = float(accuracy[points].mean())
     return ULiRA(
-        accuracy=float(by_resample[0]),
-        interval=plan.interval(by_resample),
-        auc=float(auc),
-        tpr=float((unlearned > threshold).mean()),
+        accuracy=centre,
+        interval=(centre - half, centre + half),
+        auc=auc,
+        tpr=tpr,
         points=points,
-        per_point=per_point,
+        per_point=accuracy[points],
         trials=len(margins),
-        bases=int(folds.size),
+        bases=len(everyone),
         left_out=margins.shape[1] - len(points),
     )
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Trials:
+    """Margins and roles by trial; of every base model its fold and, by role, count, sum and sum of squares."""
+
+    margins: Float[np.ndarray, "t p"]
+    used: dict[int, Bool[np.ndarray, "t p"]]
+    member: Int[np.ndarray, " t"]
+    folds: Int[np.ndarray, " bases"]
+    sums: dict[int, Float[np.ndarray, "3 bases p"]]
+
+
 def _checked(
-    margins: Float[np.ndarray, "..."], roles: Int[np.ndarray, "..."], bases: Int[np.ndarray, "..."]
-) -> Float[np.ndarray, "t p"]:
+    margins: Float[np.ndarray, "..."], roles: Int[np.ndarray, "..."], bases: Int[np.ndarray, "..."], seed: int
+) -> _Trials:
     """Margins in float64, about their first trial (a constant point then has no variance at all)."""
     fits = margins.ndim == 2 and margins.shape == roles.shape and bases.shape == margins.shape[:1]
     if not fits or not margins.size or not np.isfinite(margins).all() or not np.isin(roles, (-1, 0, 1)).all():
@@ -127,15 +144,6 @@ def _checked(
             do="give margins and roles [trials, points] and one base model a trial; leave diverged trials out",
         )
     names, member = np.unique(bases, return_inverse=True)
-    sums = [_by_base(roles == role, member, len(names)) for role in (1, -1)]
-    both = np.argwhere((sums[0] > 0) & (sums[1] > 0))
-    if both.size:
-        raise BadInput(
-            "dl-930",
-            asked=f"roles of base model {names[both[0, 0]]} at point {both[0, 1]}",
-            found="+1 in one trial and -1 in another: unlearned, and never trained on",
-            do="give -1 only where the base model was trained without the point; 0 where it was trained with it",
-        )
     if len(names) < 2 * FOLDS:
         raise BadInput(
             "dl-931",
@@ -143,72 +151,68 @@ def _checked(
             found="too few to learn from some and attack the others",
             do=f"train {2 * FOLDS} or more; 50 give an interval worth reading",
         )
-    return margins.astype(np.float64) - margins[0].astype(np.float64)
+    x, used = margins.astype(np.float64) - margins[0].astype(np.float64), {r: roles == r for r in (1, -1)}
+    of_base = (np.arange(len(names))[:, None] == member).astype(np.float64)
+    sums = {r: np.stack([of_base @ (u * values) for values in (1.0, x, x**2)]) for r, u in used.items()}
+    both = np.argwhere((sums[1][0] > 0) & (sums[-1][0] > 0))
+    if both.size:
+        raise BadInput(
+            "dl-930",
+            asked=f"roles of base model {names[both[0, 0]]} at point {both[0, 1]}",
+            found="+1 in one trial and -1 in another: unlearned, and never trained on",
+            do="give -1 only where the base model was trained without the point; 0 where it was trained with it",
+        )
+    folds = Stream.root(seed)("ulira", "folds").numpy().permutation(len(names)) % FOLDS
+    return _Trials(x, used, member, folds, sums)
 
 
-def _folds(bases: Int[np.ndarray, " t"], seed: int) -> Int[np.ndarray, " bases"]:
-    """The fold of every base model, in the order of their numbers."""
-    count = len(np.unique(bases))
-    return Stream.root(seed)("ulira", "folds").numpy().permutation(count) % FOLDS
-
-
-def _by_base(
-    values: Float[np.ndarray, "t p"] | Bool[np.ndarray, "t p"], member: Int[np.ndarray, " t"], count: int
-) -> Float[np.ndarray, "bases p"]:
-    """Sums over the trials of every base model."""
-    sums = np.zeros((count, values.shape[1]))
-    np.add.at(sums, member, values)
-    return sums
-
-
-def _ratios(
-    margins: Float[np.ndarray, "t p"],
-    roles: Int[np.ndarray, "t p"],
-    bases: Int[np.ndarray, " t"],
-    folds: Int[np.ndarray, " bases"],
-) -> tuple[Float[np.ndarray, "t p"], Bool[np.ndarray, " p"]]:
-    """Every trial's log likelihood ratio under the shadows of the other folds, and the points that have enough."""
-    member = np.unique(bases, return_inverse=True)[1]
-    totals = {role: _sums(margins, roles == role, member, len(folds)) for role in (1, -1)}
-    spread = margins.var(axis=0)
-    ratios, usable = np.zeros_like(margins), np.ones(margins.shape[1], dtype=bool)
+def _attack(
+    trials: _Trials, kept: Bool[np.ndarray, " bases"]
+) -> tuple[Float[np.ndarray, "t p"], Float[np.ndarray, " p"]]:
+    """The ratio of every trial of the kept base models, and the accuracy at every point (NaN: too few trials)."""
+    spread = 1e-9 * trials.margins.var(axis=0) + 1e-300
+    ratios, enough = np.zeros_like(trials.margins), np.ones(trials.margins.shape[1], dtype=bool)
+    right, weight = np.zeros(len(enough)), np.zeros(len(enough))
     for fold in range(FOLDS):
-        mine, density = folds[member] == fold, {}
-        for role, sums in totals.items():
-            count, first, second = (values[folds != fold].sum(axis=0) for values in sums)
-            usable &= (count >= SHADOWS) & ((sums[0][folds != fold] > 0).sum(axis=0) >= 2)
-            safe = np.maximum(count, 2)
-            mean = first / safe
-            var = np.maximum((second - safe * mean**2) / (safe - 1), 1e-9 * spread + 1e-300)
-            density[role] = -0.5 * (np.log(var) + (margins[mine] - mean) ** 2 / var)
-        ratios[mine] = density[1] - density[-1]
-    return ratios, usable
+        mine, shadows = (kept & (trials.folds == fold))[trials.member], kept & (trials.folds != fold)
+        densities = []
+        for role in (1, -1):
+            mean, var, fitted = _gaussian(trials.sums[role][:, shadows])
+            var = np.maximum(var, spread)
+            enough &= fitted
+            densities.append(-0.5 * (np.log(var) + (trials.margins[mine] - mean) ** 2 / var))
+        ratios[mine] = found = densities[0] - densities[1]
+        guess = (found > 0) + 0.5 * (found == 0)
+        hits, tries = [], []
+        for role, correct in ((1, guess), (-1, 1 - guess)):
+            used = trials.used[role][mine]
+            tries.append(used.sum(axis=0))
+            hits.append((used * correct).sum(axis=0) / np.maximum(tries[-1], 1))
+        share = tries[0] * tries[1] / np.maximum(tries[0] + tries[1], 1)
+        right, weight = right + share * 0.5 * (hits[0] + hits[1]), weight + share
+    return ratios, np.where(enough & (weight > 0), right / np.where(weight > 0, weight, 1), np.nan)
 
 
-def _sums(
-    margins: Float[np.ndarray, "t p"], used: Bool[np.ndarray, "t p"], member: Int[np.ndarray, " t"], count: int
-) -> tuple[Float[np.ndarray, "bases p"], ...]:
-    """Count, sum and sum of squares of the used margins, by base model."""
-    return tuple(_by_base(used * values, member, count) for values in (1.0, margins, margins**2))
+def _gaussian(
+    sums: Float[np.ndarray, "3 bases p"],
+) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"], Bool[np.ndarray, " p"]]:
+    """Mean and variance of the shadow trials of a role, and whether there are enough of them."""
+    count, first, second = sums.sum(axis=1)
+    safe = np.maximum(count, 2)
+    mean = first / safe
+    return mean, (second - safe * mean**2) / (safe - 1), (count >= SHADOWS) & ((sums[0] > 0).sum(axis=0) > 1)
 
 
-def _accuracies(
-    ratios: Float[np.ndarray, "t q"],
-    roles: Int[np.ndarray, "t q"],
-    bases: Int[np.ndarray, " t"],
-    plan: Bootstrap,
-) -> tuple[Float[np.ndarray, " b"], Float[np.ndarray, " q"]]:
-    """The mean accuracy in every resample of base models, and that of every point in the data as they are.
+def _curve(ratios: Float[np.ndarray, "t q"], roles: Int[np.ndarray, "t q"]) -> tuple[float, float]:
+    """AUC and the true positives at a rate of false ones, all points together."""
+    unlearned, never = ratios[roles == 1], ratios[roles == -1]
+    rank = scipy.stats.rankdata(np.concatenate([unlearned, never]))[: unlearned.size]
+    threshold = np.quantile(never, 1 - RATE, method="higher")
+    auc = (rank.mean() - (unlearned.size + 1) / 2) / never.size
+    return float(auc), float((unlearned > threshold).mean())
 
-    A resample without a trial of either role at a point leaves that point out of its mean.
-    """
-    member = np.unique(bases, return_inverse=True)[1]
-    halves = []
-    for role in (1, -1):
-        right = (role * ratios > 0) + 0.5 * (ratios == 0)
-        used = roles == role
-        hits, tries = (_by_base(used * values, member, plan.subsets.shape[1]) for values in (right, 1.0))
-        drawn = plan.subsets @ tries
-        halves.append(np.where(drawn > 0, plan.subsets @ hits / np.maximum(drawn, 1), np.nan))
-    accuracy = 0.5 * (halves[0] + halves[1])
-    return np.nanmean(accuracy, axis=1), accuracy[0]
+
+def _mean(accuracy: Float[np.ndarray, " q"]) -> float:
+    """The mean over the points that still have enough trials, NaN if none has."""
+    known = accuracy[~np.isnan(accuracy)]
+    return float(known.mean()) if known.size else float("nan")
