@@ -92,12 +92,25 @@ def test_the_table(found):
         lines[0]
         == "KLoM (quantile) of KL(oracle || unlearned) over points, at most 2.51; p95 beside [interval]"
     )
-    assert lines[1].split() == "method models split points p50 p95 p99 floor norm. acc. dist.".split()
+    assert lines[1].split() == [
+        "method",
+        "models",
+        "split",
+        "points",
+        "p50",
+        "p95",
+        "p99",
+        "floor",
+        "norm.",
+        "acc.",
+        "dist.",
+    ]
     assert lines[2].split()[:4] == ["nothing", "100", "forget", "20"]
     assert "wrecked       100 (-4)  forget" in str(found) and "oracles       100 (-1)  forget" in str(found)
     at = found.methods["half-way"].splits["forget"]
     low, high = at.interval
-    assert f"{at.oracle_first.p95:.2f}  [{low:.2f}, {high:.2f}]  {at.oracle_first.p99:.2f}" in str(found)
+    levels = f"{at.oracle_first.p95:.2f} [{low:.2f}, {high:.2f}] {at.oracle_first.p99:.2f}"
+    assert levels in " ".join(str(found).split())
     assert lines[-2].startswith("oracles against themselves: floor at 50 models, 50 oracles (halves): p95 0.")
     assert lines[-1] == "nothing to unlearn on retain: doing nothing is below twice the floor"
 
@@ -114,7 +127,7 @@ def test_margins_alone_give_klom_and_nothing_else():
     at = found.methods["m"].splits["forget"]
     assert (at.accuracy, at.distance, at.distance_p95, at.interval) == (None,) * 4
     assert found.accuracy is None and found.halves is None
-    assert "oracles       9" in str(found).replace("oracles  ", "oracles       ")
+    assert "oracles 9 nothing to unlearn" in " ".join(str(found).split())
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["most"] is None
 
 
@@ -140,7 +153,8 @@ def test_intervals_cover_the_mean_of_other_models(estimator, shift):
     assert np.mean([high - low for low, high in ends]) < 8 * np.std(values) * 1.96
 
 
-def test_unlike_arrays_are_refused(unchecked):
+@pytest.mark.usefixtures("unchecked")
+def test_unlike_arrays_are_refused():
     m = logits(3)
     wrong = [
         ({"m": m[:, :10]}, ORACLES, FULL, LABELS, SPLITS),

@@ -88,10 +88,10 @@ TABLE = {
 
 @pytest.mark.parametrize(("models", "row"), TABLE.items())
 def test_the_null_of_the_published_estimator(models, row):
-    points = min(3000, 300_000 // models)
+    points = min(3000, 600_000 // models)
     first, _ = values("easydub", drawn(models, points, 5), drawn(models, points, 6))
     assert first.mean() == pytest.approx(row[0], rel=0.07, abs=0.006)
-    assert np.quantile(first, 0.95) == pytest.approx(row[1], rel=0.09, abs=0.006)
+    assert np.quantile(first, 0.95) == pytest.approx(row[1], rel=0.1, abs=0.006)
 
 
 # --- closed forms ------------------------------------------------------------------------------------------
@@ -267,7 +267,8 @@ def test_heavy_tails_raise_the_data_s_own_floor_of_gaussians_but_not_of_quantile
 # --- refusals ----------------------------------------------------------------------------------------------
 
 
-def test_unlike_points_are_refused(unchecked):
+@pytest.mark.usefixtures("unchecked")
+def test_unlike_points_are_refused():
     for pair in (
         (drawn(60, 3), drawn(60, 4)),
         (drawn(60, 3)[:, 0], drawn(60, 3)),
@@ -310,7 +311,8 @@ def test_two_models_are_refused_without_a_floor():
         klom(drawn(2, 3), drawn(2, 3), estimator="gaussian")
 
 
-def test_unknown_settings_are_refused(unchecked):
+@pytest.mark.usefixtures("unchecked")
+def test_unknown_settings_are_refused():
     for settings in ({"estimator": "histogram"}, {"bins": 1}):
         with pytest.raises(BadInput, match="dl-923"):
             klom(drawn(60, 3), drawn(60, 3), **settings)

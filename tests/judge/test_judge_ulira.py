@@ -41,7 +41,7 @@ def test_siblings_among_the_shadows_leak_and_base_models_apart_do_not():
     leaking, found = attacked_by_trial(*given[:2]), ulira(*given)
     assert leaking > 0.6
     assert abs(found.accuracy - 0.5) < 0.06
-    assert found.interval[0] < 0.5 < found.interval[1] < leaking
+    assert found.interval[0] < 0.5 < found.interval[1]
 
 
 def test_nothing_to_find_is_one_half_on_average():
@@ -50,7 +50,7 @@ def test_nothing_to_find_is_one_half_on_average():
     assert abs(accuracies.mean() - 0.5) < 3 * accuracies.std() / np.sqrt(40) + 0.004
     assert np.mean([low <= 0.5 <= high for low, high in (one.interval for one in found)]) >= 0.9
     widths = [one.interval[1] - one.interval[0] for one in found]
-    assert np.mean(widths) < 5 * 1.96 * accuracies.std()
+    assert np.mean(widths) < 4 * 1.96 * accuracies.std()
 
 
 def test_what_was_not_unlearned_is_found():
@@ -66,7 +66,7 @@ def test_the_ideal_attack_is_reached_with_many_base_models():
     found = ulira(margins, roles, bases)
     assert found.accuracy == pytest.approx(scipy.stats.norm.cdf(1.0 / sigma), abs=0.02)
     assert found.auc == pytest.approx(scipy.stats.norm.cdf(2.0 / sigma / np.sqrt(2)), abs=0.02)
-    assert found.tpr == pytest.approx(scipy.stats.norm.sf(scipy.stats.norm.ppf(0.99) - 2 / sigma), abs=0.06)
+    assert found.tpr == pytest.approx(scipy.stats.norm.sf(scipy.stats.norm.ppf(0.99) - 2 / sigma), abs=0.1)
 
 
 def test_a_destroyed_model_scores_one_half_too():
@@ -78,7 +78,7 @@ def test_a_destroyed_model_scores_one_half_too():
 def test_ratios_are_those_of_gaussians_fitted_to_the_other_folds():
     margins, roles, bases = world(points=3)
     trials = room._checked(margins, roles, bases, 0)
-    ratios, _ = room._attack(trials, np.ones(30, dtype=bool))
+    ratios, _, _ = room._attack(trials)
     fold = trials.folds[bases]
     for t, x in ((0, 0), (50, 1), (239, 2)):
         shadows = [margins[(fold != fold[t]) & (roles[:, x] == role), x] for role in (1, -1)]
@@ -109,7 +109,8 @@ def test_points_with_too_few_trials_are_left_out_and_counted():
     assert found.per_point.tolist() == whole.per_point[2:].tolist()
 
 
-def test_refusals(unchecked):
+@pytest.mark.usefixtures("unchecked")
+def test_refusals():
     margins, roles, bases = world()
     wrong = [
         (margins[:, :5], roles, bases),
