@@ -125,10 +125,9 @@ class Descent:
     @property
     def disagreement(self) -> float:
         """Mean over rows of |gradient of one row at the oracle|^2: 0 if every row is fitted there, else a floor."""
-        left, b = self.x @ self.oracle - self.target, len(self.x)
-        own = self.weight**2 * (self.x**2).sum(axis=1) * (left**2).sum(axis=1)
-        cross = self.weight * ((self.x @ self.oracle) * left).sum(axis=1) * self.decay / b
-        return float(4.0 * (own + 2.0 * cross + (self.decay / b) ** 2 * (self.oracle**2).sum()).mean())
+        left = self.weight[:, None] * (self.x @ self.oracle - self.target)
+        rows = self.x[:, :, None] * left[:, None] + self.decay / len(self.x) * self.oracle
+        return float(4.0 * (rows**2).sum(axis=(1, 2)).mean())
 
     def contraction(self, eta: float) -> float:
         """Of matching, one row a step: E |e_t+1|^2 <= contraction E |e_t|^2 for errors in the span of the rows:

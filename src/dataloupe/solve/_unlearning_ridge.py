@@ -39,7 +39,7 @@ class RidgeUnlearning:
     >>> one = RidgeUnlearning.of(np.eye(3), np.array([1.0, 2.0, 3.0]), [2], penalty=1.0)
     >>> one.full.squeeze(1).tolist(), one.oracle.squeeze(1).tolist(), one.error.squeeze(1).tolist()
     ([0.5, 1.0, 1.5], [0.5, 1.0, 0.0], [0.0, 0.0, 1.5])
-    >>> [float(found) for found in one.effects(np.eye(3)[2:])]
+    >>> [found.item() for found in one.effects(np.eye(3)[2:])]
     [1.5, 0.75, 1.5]
 
     Source: Georgiev et al. 2025 (Attribute-to-Delete), section 6; the group's effect is Woodbury's identity.
