@@ -34,7 +34,7 @@ COLOURS = {
 }
 BOTTOM, TOP = 1e-8, 1e3
 TITLES = (
-    ("All rows a step", "Distance to the retrained parameters:\ndescent cannot see what is to go"),
+    ("All rows a step", "Distance to the retrained parameters:\nonly the penalty leads descent there"),
     ("One row a step", "The same, expected (bold) and of one run:\nmatching has no noise floor"),
     (
         "What a group of rows does",
@@ -87,7 +87,7 @@ class Size:
             f"{few} rows at random, penalty 4": (0, few, 4.0),
             f"{few} rows at random, penalty 400": (0, few, 400.0),
             f"a cluster of {many}, penalty 400": (many, many, 400.0),
-            f"half of that cluster, penalty 400": (many, many // 2, 400.0),
+            "half of that cluster, penalty 400": (many, many // 2, 400.0),
         }
 
 
