@@ -54,6 +54,10 @@ from dataloupe.solve._sparse_pca import sparse_pca_support as sparse_pca_support
 from dataloupe.solve._stats import SuffStats as SuffStats
 from dataloupe.solve._stats import blocks_of as blocks_of
 from dataloupe.solve._stats import folds_of as folds_of
+from dataloupe.solve._unlearning_descent import Descent as Descent
+from dataloupe.solve._unlearning_ridge import GroupEffect as GroupEffect
+from dataloupe.solve._unlearning_ridge import RidgeUnlearning as RidgeUnlearning
+from dataloupe.solve._unlearning_ridge import SpanShare as SpanShare
 from dataloupe.solve._whitening import Whitened as Whitened
 from dataloupe.solve._whitening import Whitening as Whitening
 from dataloupe.solve._whitening import check_penalty as check_penalty
