@@ -37,8 +37,9 @@ TABLE: dict[str, set[str]] = {
     "testing": BASE,
     "engine": BASE | {"solve"},
     "apps": BASE | {"solve", "judge"},
+    "unlearning": BASE | {"solve", "judge"},
     "methods": BASE | {"solve"},
-    "report": BASE | {"apps", "judge"},
+    "report": BASE | {"apps", "judge", "unlearning"},
     "lab": BASE | {"engine", "store", "run"},
     "compat": BASE | {"engine", "learners", "outputs", "solve", "store"},
 }

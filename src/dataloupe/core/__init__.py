@@ -26,6 +26,13 @@ from dataloupe.core._factors import Direct as Direct
 from dataloupe.core._factors import Outer as Outer
 from dataloupe.core._factors import Picked as Picked
 from dataloupe.core._factors import Use as Use
+from dataloupe.core._finetune import Objective as Objective
+from dataloupe.core._finetune import Optimizer as Optimizer
+from dataloupe.core._finetune import Seen as Seen
+from dataloupe.core._finetune import Stage as Stage
+from dataloupe.core._finetune import Tuned as Tuned
+from dataloupe.core._finetune import Tuning as Tuning
+from dataloupe.core._finetune import Turn as Turn
 from dataloupe.core._lab import Embeddings as Embeddings
 from dataloupe.core._lab import Features as Features
 from dataloupe.core._lab import Lab as Lab
@@ -54,6 +61,7 @@ from dataloupe.core._memory import last_layer_inputs as last_layer_inputs
 from dataloupe.core._memory import several_components as several_components
 from dataloupe.core._memory import torch_model as torch_model
 from dataloupe.core._model import Model as Model
+from dataloupe.core._model import Origin as Origin
 from dataloupe.core._model import TorchModel as TorchModel
 from dataloupe.core._model import call_module as call_module
 from dataloupe.core._model import logits_of as logits_of

@@ -195,6 +195,10 @@ class DenseAttribution:
             ]
         ).astype(np.float32)
 
+    def along(self, directions: Float[np.ndarray, "n q"]) -> Float[np.ndarray, "q m"]:
+        """sum_i score_ji directions_iq of every target."""
+        return np.asarray(directions.T.astype(np.float32) @ np.asarray(self.scores).T, np.float64)
+
     def error(self, removals: Sequence[Ids], *, targets: Ids | None = None) -> Float[np.ndarray, "k m"]:
         """The standard error of the predicted change; see :class:`Uncertainty`."""
         known = self.uncertainty

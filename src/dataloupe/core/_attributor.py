@@ -59,14 +59,7 @@ class AbstractAttributor(abc.ABC):
 
         Raises ``CapabilityError`` dl-205 before any work if the learner lacks what the method requires.
         """
-        missing = self.requires - capabilities(question)
-        if missing:
-            raise CapabilityError(
-                "dl-205",
-                asked=f"{type(self).__name__} of {type(question.learner).__name__}",
-                found=f"no {' and no '.join(sorted(missing))}",
-                do="it needs " + "; ".join(CAPABILITIES[name] for name in sorted(missing)),
-            )
+        self.check_capabilities(question)
         made_by = {"attributor": canonical(self), "question": canonical(question), "numerics": NUMERICS}
         known = lab.get("attribution", made_by)
         if known is not None:
@@ -83,6 +76,17 @@ class AbstractAttributor(abc.ABC):
         )
         lab.put("attribution", made_by, *found.to_arrays())
         return self.extended(found, question, lab)
+
+    def check_capabilities(self, question: Question) -> None:
+        """Refuse a learner that lacks what the method requires (dl-205)."""
+        missing = self.requires - capabilities(question)
+        if missing:
+            raise CapabilityError(
+                "dl-205",
+                asked=f"{type(self).__name__} of {type(question.learner).__name__}",
+                found=f"no {' and no '.join(sorted(missing))}",
+                do="it needs " + "; ".join(CAPABILITIES[name] for name in sorted(missing)),
+            )
 
     def settings(self) -> dict[str, Any]:
         """The hyperparameters as JSON."""

@@ -11,7 +11,8 @@ from torch import Tensor
 from dataloupe._typing import Array, Facts
 from dataloupe.core._chunked import Chunked
 from dataloupe.core._factors import Contribution, Use
-from dataloupe.core._model import Model
+from dataloupe.core._finetune import Tuned, Tuning
+from dataloupe.core._model import Model, TorchModel
 from dataloupe.core._outcomes import Outcomes
 from dataloupe.core._question import Question
 from dataloupe.core._subsets import Subsets
@@ -131,6 +132,12 @@ class Lab(Protocol):
 
         Contributions come batch by batch, as factors where these are smaller; they add up over uses.
         """
+        ...
+
+    def finetune(
+        self, question: Question, models: Sequence[TorchModel], tuning: Tuning, seeds: Sequence[int]
+    ) -> Tuned:
+        """The models, each tuned with a seed of its own on rows of the question's training data."""
         ...
 
     def embeddings(self, question: Question, subsets: Subsets, k: int) -> Embeddings:

@@ -1,5 +1,6 @@
 """Learning algorithms: data weights and a seed in, a model out."""
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from dataloupe._errors import CapabilityError
 from dataloupe.core._examples import Examples, Rows
-from dataloupe.core._model import Model
+from dataloupe.core._model import Model, Origin, TorchModel
 
 Removal: TypeAlias = Literal["repack", "mask"]
 """What taking an example away means; see the design, section 5.1."""
@@ -124,7 +125,10 @@ def train(learner: SteppedLearner, data: Examples, weights: Float[Tensor, " n"],
     state = learner.init(seed=seed)
     for slot in learner.batches(weights, seed=seed):
         state = learner.step(state, make_batch(data, weights, slot, learner.removal))
-    return learner.model(state)
+    model = learner.model(state)
+    if isinstance(model, TorchModel):
+        return dataclasses.replace(model, origin=Origin(data.fingerprint, weights.cpu().numpy() != 0))
+    return model
 
 
 def make_batch(data: Examples, weights: Float[Tensor, " n"], slot: Slot, removal: Removal) -> Batch:

@@ -1,5 +1,6 @@
 """A lab in memory, in plain loops: the reference that faster labs are held against, and a lab for tests."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,9 +14,10 @@ from dataloupe._typing import Array, Facts
 from dataloupe.core._chunked import Chunked
 from dataloupe.core._examples import Examples
 from dataloupe.core._factors import Contribution, Direct, Use
+from dataloupe.core._finetune import Seen, Tuned, Tuning
 from dataloupe.core._lab import Embeddings, Features, Side, Sketch, Swept, counted
 from dataloupe.core._learner import ModelSource, must_train
-from dataloupe.core._model import Model, TorchModel
+from dataloupe.core._model import Model, TorchModel, call_module
 from dataloupe.core._outcomes import DIVERGED, OK, Outcomes
 from dataloupe.core._question import Output, Question, averaged, averaged_slope
 from dataloupe.core._subsets import Subsets
@@ -96,6 +98,19 @@ class MemoryLab:
         slope = _plain_gradients(output, model, data, use, scale)
         return Swept(slope, {"coverage": {"by autograd, one by one": 1.0}})
 
+    def finetune(
+        self, question: Question, models: Sequence[TorchModel], tuning: Tuning, seeds: Sequence[int]
+    ) -> Tuned:
+        """One model after the other."""
+        each = [
+            _tuned(model, question.train, tuning, seed, k)
+            for k, (model, seed) in enumerate(zip(models, seeds, strict=True))
+        ]
+        finite = np.array([all(bool(p.isfinite().all()) for p in one.params.values()) for one, _, _ in each])
+        return Tuned(
+            [one for one, _, _ in each], finite, np.stack([loss for _, loss, _ in each], 1), each[0][2]
+        )
+
     def embeddings(self, question: Question, subsets: Subsets, k: int) -> Embeddings:
         """The inputs of the last layer."""
         model = torch_model(self.models(question, subsets)[k])
@@ -119,6 +134,39 @@ class MemoryLab:
                 question.train, torch.from_numpy(mask.astype(np.float32)), seed=seed
             )
         return self._models[key]
+
+
+def _tuned(
+    model: TorchModel, data: Examples, tuning: Tuning, seed: int, place: int
+) -> tuple[TorchModel, Array, int]:
+    """One model tuned by torch's own optimizer, its module called as it is."""
+    module = copy.deepcopy(model.module).train(not tuning.frozen_norms)
+    params = {
+        name: p.detach().clone().requires_grad_(name not in tuning.still) for name, p in model.params.items()
+    }
+    buffers = {name: b.detach().clone() for name, b in model.buffers.items()}
+    optimizer = tuning.optimizer.over([p for p in params.values() if p.requires_grad])
+    losses, passes = [], 0
+    for stage in tuning.stages:
+        for option in optimizer.param_groups:
+            option["lr"] = tuning.optimizer.lr * stage.rate
+        found = []
+        for turn in stage.batches(seed):
+            rows = data.take(turn.ids)
+            predicted = call_module(module, {**params, **buffers}, rows.inputs)
+            labels = None if rows.labels is None else rows.labels[None]
+            weights = torch.from_numpy(turn.weights).to(predicted.dtype)[None]
+            alone = {name: p[None] for name, p in params.items()}
+            seen = Seen(predicted[None], labels, turn.ids[None], weights, slice(place, place + 1), alone)
+            loss = stage.objective(seen)[0]
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            found.append(float(loss))
+            passes += len(turn.ids)
+        losses.append(float(np.mean(found)) if found else 0.0)
+    done = TorchModel(model.module, {name: p.detach() for name, p in params.items()}, buffers, model.origin)
+    return done, np.array(losses), passes
 
 
 def torch_model(model: Model) -> TorchModel:

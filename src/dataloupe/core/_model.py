@@ -1,8 +1,10 @@
 """Models: something that predicts; a torch model also shows its parameters."""
 
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
+from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -19,17 +21,25 @@ class Model(Protocol):
         ...
 
 
+class Origin(NamedTuple):
+    """What a model was trained on: the fingerprint of the data, and which rows of it were kept ``[n]``."""
+
+    train: str
+    kept: Bool[np.ndarray, " n"]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class TorchModel:
     """A torch model as a function of its parameters: ``module`` is structure, the numbers stand beside it.
 
     ``params`` and ``buffers`` are what ``named_parameters`` and ``named_buffers`` give. ``predict`` is
-    differentiable in them, and runs in evaluation mode.
+    differentiable in them, and runs in evaluation mode. ``origin`` is what it was trained on, where that is known.
     """
 
     module: nn.Module
     params: dict[str, Tensor]
     buffers: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    origin: Origin | None = None
 
     def predict(self, inputs: Inputs) -> Tensor:
         """``module(inputs)`` in evaluation mode, with these parameters and buffers."""

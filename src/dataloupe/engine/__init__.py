@@ -7,6 +7,7 @@ from dataloupe.engine._choose import threads as threads
 from dataloupe.engine._compute import HOST as HOST
 from dataloupe.engine._compute import Compute as Compute
 from dataloupe.engine._compute import Precision as Precision
+from dataloupe.engine._finetune import finetune as finetune
 from dataloupe.engine._gradients import Featuriser as Featuriser
 from dataloupe.engine._gradients import Pass as Pass
 from dataloupe.engine._gradients import both_sides as both_sides

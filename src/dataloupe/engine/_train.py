@@ -19,12 +19,14 @@ from dataloupe.core import (
     Batch,
     Examples,
     Model,
+    Origin,
     Question,
     Slot,
     StackedLearner,
     State,
     SteppedLearner,
     Subsets,
+    TorchModel,
     flat_values,
     must_train,
     one_value,
@@ -98,13 +100,17 @@ def model_tensors(model: Model) -> dict[str, Array]:
     return {name: tensor.detach().cpu().numpy() for name, tensor in {**live.params, **live.buffers}.items()}
 
 
-def rebuilt(learner: SteppedLearner, arrays: dict[str, Array], i: int) -> Model:
-    """Model i of the tensors that :func:`model_tensors` gave."""
+def rebuilt(
+    learner: SteppedLearner, arrays: dict[str, Array], i: int, data: Examples, kept: Bool[np.ndarray, " n"]
+) -> Model:
+    """Model i of the tensors that :func:`model_tensors` gave, trained on the rows ``kept``."""
     blank = learner.init(seed=0)
     tensors = {k: torch.from_numpy(np.array(array[i])) for k, array in arrays.items() if k != "status"}
     params = {name: tensors[name] for name in blank.params}
     buffers = {name: tensors[name] for name in blank.buffers}
-    return learner.model(State(params, buffers, {}, blank.step, blank.seed))
+    model = learner.model(State(params, buffers, {}, blank.step, blank.seed))
+    origin = Origin(data.fingerprint, kept)
+    return dataclasses.replace(model, origin=origin) if isinstance(model, TorchModel) else model
 
 
 def _stacks(

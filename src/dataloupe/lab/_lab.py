@@ -28,6 +28,9 @@ from dataloupe.core import (
     SteppedLearner,
     Subsets,
     Swept,
+    TorchModel,
+    Tuned,
+    Tuning,
     Use,
     model_key,
     must_show_state,
@@ -43,6 +46,7 @@ from dataloupe.engine import (
     choose,
     embeddings,
     environment,
+    finetune,
     gradients,
     rebuilt,
     run_unit,
@@ -155,7 +159,8 @@ class Lab:
         stepped = must_show_state(learner)
         found: list[Model] = []
         for start, stop, arrays in self._units(self._job("models", question, subsets, 1), keep=True):
-            found.extend(rebuilt(stepped, arrays, i) for i in range(stop - start))
+            kept = subsets.masks(slice(start, stop))
+            found.extend(rebuilt(stepped, arrays, i, question.train, kept[i]) for i in range(stop - start))
         return found
 
     def features(self, question: Question, subsets: Subsets, k: int, sketch: Sketch) -> Features:
@@ -175,6 +180,12 @@ class Lab:
     ) -> Swept:
         """Every row's gradient at model k of the subsets, as factors, to ``use``."""
         return gradients(question, self._model(question, subsets, k), side, use, scale, self._compute)
+
+    def finetune(
+        self, question: Question, models: Sequence[TorchModel], tuning: Tuning, seeds: Sequence[int]
+    ) -> Tuned:
+        """The models, each tuned with a seed of its own on the question's training rows, many in one program."""
+        return finetune(models, question.train, tuning, seeds)
 
     def embeddings(self, question: Question, subsets: Subsets, k: int) -> Embeddings:
         """Inputs of the last layer at model k of the subsets."""

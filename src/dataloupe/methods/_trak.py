@@ -18,6 +18,7 @@ from dataloupe.core import (
     torch_model,
 )
 from dataloupe.methods._ensemble import Ensemble, curvatures, in_its_lab, told, witnesses
+from dataloupe.methods._factored import FactoredAttribution
 from dataloupe.methods._models import all_diverged, check_models, sketch_of
 from dataloupe.solve import (
     LEAST,
@@ -138,6 +139,24 @@ class TRAK(AbstractAttributor):
             return DenseAttribution(scores, alone, units="relative")
 
         return in_its_lab(found, single, models, ridge)
+
+    def factored(self, question: Question, lab: Lab) -> FactoredAttribution:
+        """The same attribution as its factors: for questions with more targets than a matrix of scores has room for.
+
+        Memory: ``models x (n + m) x dim`` numbers of features. The ridge is chosen as :meth:`attribute` does; the options
+        ``leverage`` and ``threshold`` have no factors (dl-711). Raises ``CapabilityError`` dl-205 as :meth:`attribute`.
+        """
+        self.check_capabilities(question)
+        if self.leverage or self.threshold:
+            raise BadInput(
+                "dl-711",
+                asked="TRAK as its factors, with leverage or threshold",
+                found="scores that are changed one by one, which factors cannot tell",
+                do="leave these options out, or use `attribute`",
+            )
+        solved = self._solved(question, lab)
+        info = told(self, self._ensemble(), question, _certificate(solved, self.models))
+        return FactoredAttribution(info, solved.models, solved.ridge)
 
     def _ensemble(self) -> Ensemble:
         return Ensemble("TRAK", self.models, self.fraction, self.seed)

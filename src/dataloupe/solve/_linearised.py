@@ -10,6 +10,9 @@ from jaxtyping import Float, Int
 from dataloupe.core import Chunked
 from dataloupe.solve._whitening import Whitening
 
+_TARGETS = 4096
+"""Targets at a time."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Linearised:
@@ -81,11 +84,11 @@ class Linearised:
         rows, w = self.features.rows(ids).astype(np.float64), self.curvature[ids].astype(np.float64)
         total = np.zeros(len(self.targets))
         for one, block in zip(self.whitenings, self.blocks, strict=True):
-            mine, phi = rows[:, block] @ one.vectors, self.targets[:, block].astype(np.float64) @ one.vectors
+            mine = rows[:, block] @ one.vectors
             inverse = 1.0 / (one.values + one.ridge(ridge))
             inside = np.eye(len(ids)) - w[:, None] * ((mine * inverse) @ mine.T)
             moved = np.linalg.solve(inside, slope[ids].astype(np.float64))
-            total -= self.share * ((phi * inverse) @ (mine.T @ moved))
+            total -= self.share * self._asked(block, one.vectors @ (inverse * (mine.T @ moved)))
         return total
 
     def along(
@@ -97,13 +100,20 @@ class Linearised:
             total += rows.T.astype(np.float64) @ directions[place]
         found = np.zeros((len(ridges), directions.shape[1], len(self.targets)))
         for one, block in zip(self.whitenings, self.blocks, strict=True):
-            left, right = (
-                total[block].T @ one.vectors,
-                self.targets[:, block].astype(np.float64) @ one.vectors,
+            left = total[block].T @ one.vectors
+            turned = [(left / (one.values + one.ridge(ridge))) @ one.vectors.T for ridge in ridges]
+            found += self.share * self._asked(block, np.stack(turned).reshape(-1, one.dim).T).T.reshape(
+                found.shape
             )
-            for g, ridge in enumerate(ridges):
-                found[g] += self.share * (left / (one.values + one.ridge(ridge))) @ right.T
         return found
+
+    def _asked(self, block: slice, weights: Float[np.ndarray, "d *q"]) -> Float[np.ndarray, "m *q"]:
+        """Targets' features times weights, in blocks of targets: never all of them in double."""
+        parts = [
+            self.targets[start : start + _TARGETS, block].astype(np.float64) @ weights
+            for start in range(0, len(self.targets), _TARGETS)
+        ]
+        return np.concatenate(parts)
 
     def dimension(self, ridge: float) -> float:
         """The effective dimension: added over layers, averaged over sketches."""
