@@ -199,6 +199,10 @@ class DenseAttribution:
         """sum_i score_ji directions_iq of every target."""
         return np.asarray(directions.T.astype(np.float32) @ np.asarray(self.scores).T, np.float64)
 
+    def on(self, targets: Int[np.ndarray, " t"]) -> "DenseAttribution":
+        """The scores of some targets, as an attribution."""
+        return DenseAttribution(self.rows(targets), self.info, units=self.units)
+
     def error(self, removals: Sequence[Ids], *, targets: Ids | None = None) -> Float[np.ndarray, "k m"]:
         """The standard error of the predicted change; see :class:`Uncertainty`."""
         known = self.uncertainty

@@ -52,6 +52,15 @@ class FactoredAttribution:
         turned = self.slope[:, None] * directions
         return np.mean([one.along(turned, [self.ridge])[0] for one in self.models], axis=0)
 
+    def on(self, targets: Int[np.ndarray, " t"]) -> "FactoredAttribution":
+        """The same attribution of some targets."""
+        models = []
+        for one in self.models:
+            part = dataclasses.replace(one, targets=one.targets[targets])
+            part.__dict__["whitenings"] = one.whitenings  # they are of the training rows: the same
+            models.append(part)
+        return dataclasses.replace(self, models=models)
+
     def predict(self, subsets: Subsets) -> Float[np.ndarray, "k m"]:
         """Scores along the masks."""
         return self.along(subsets.masks().T.astype(np.float64)).astype(np.float32)
@@ -80,11 +89,9 @@ class FactoredAttribution:
         found = np.zeros((len(wanted), self.n), np.float32)
         for start in range(0, len(wanted), _AT_ONCE):
             some = slice(start, start + _AT_ONCE)
-            for one in self.models:
-                part = dataclasses.replace(one, targets=one.targets[wanted[some]])
-                part.__dict__["whitenings"] = one.whitenings  # of the training rows: the same
+            for part in self.on(wanted[some]).models:
                 weights = part.weights(self.ridge)
-                for place, features in one.features:
+                for place, features in part.features:
                     found[some, place] += part.scores(features, weights).T / len(self.models)
         return found * self.slope.astype(np.float32)
 

@@ -42,6 +42,8 @@ from dataloupe.solve._ols import least_squares as least_squares
 from dataloupe.solve._prior import SIMILARITIES as SIMILARITIES
 from dataloupe.solve._prior import PriorRidge as PriorRidge
 from dataloupe.solve._prior import prior_ridge as prior_ridge
+from dataloupe.solve._removals import Effect as Effect
+from dataloupe.solve._removals import RemovalDesign as RemovalDesign
 from dataloupe.solve._ridge import PENALTIES as PENALTIES
 from dataloupe.solve._ridge import Ridge as Ridge
 from dataloupe.solve._ridge import ridge as ridge

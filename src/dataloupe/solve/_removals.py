@@ -1,0 +1,101 @@
+"""What removing rows does, from a ridge regression on membership, without the weights of all rows."""
+
+import dataclasses
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+Effect = Literal["sum", "group", "diag"]
+"""How single effects make that of a group: added, with their common part unshrunk, or each row's own alone."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RemovalDesign:
+    """The trainings of a ridge datamodel: which rows each of k kept, and what that tells of any removal.
+
+    With M the centred masks ``[k, n]``, e the indicator of the removed rows F, and p the penalty:
+
+        v = M (M'M + p I)^-1 e,        effect of removing F on an output y:  - v' y          (sum of the ridge weights)
+
+    Only ``v [k]`` depends on F, so the effect on any number of outputs is one product. What the trainings do not tell is
+    ``e - M'v``, and belongs to a prior. With ``group`` the weight that the rows of F have in common is not penalised:
+
+        v / (1 - p e' (M'M + p I)^-1 e / |F|)
+
+    It is exact where all rows of F do the same, and noisier where they do not. ``penalty`` is relative to the mean
+    eigenvalue of M'M.
+
+    >>> masks = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
+    >>> y = masks @ np.array([1.0, 2.0, 3.0])
+    >>> v, rest = RemovalDesign(masks).weights(np.array([0, 2]), penalty=1e-9)
+    >>> round(float(-v @ (y - y.mean())), 4), np.abs(rest).max() < 1e-6
+    (-4.0, np.True_)
+    """
+
+    masks: Bool[np.ndarray, "k n"]
+
+    @cached_property
+    def _centred(self) -> Float[np.ndarray, "k n"]:
+        found = self.masks.astype(np.float64)
+        return found - found.mean(axis=0)
+
+    @cached_property
+    def _spectrum(self) -> tuple[Float[np.ndarray, " q"], Float[np.ndarray, "q q"]]:
+        """Of M M' or of M'M, whichever is smaller."""
+        m = self._centred
+        values, vectors = np.linalg.eigh(m @ m.T if self._dual else m.T @ m)
+        return np.maximum(values, 0.0), vectors
+
+    @property
+    def _dual(self) -> bool:
+        return self.masks.shape[0] <= self.masks.shape[1]
+
+    @property
+    def scale(self) -> float:
+        """The mean eigenvalue of M'M, in which penalties are given."""
+        return float((self._centred**2).sum()) / self.masks.shape[1]
+
+    def weights(
+        self, removed: Int[np.ndarray, " f"], penalty: float, effect: Literal["sum", "group"] = "sum"
+    ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " n"]]:
+        """v of the trainings, and what they do not tell of the removal."""
+        e = np.zeros(self.masks.shape[1])
+        e[removed] = 1.0
+        v, inverse = self._solved(e, penalty)
+        if effect == "group":
+            shrunk = penalty * self.scale * float(e @ inverse) / len(removed)
+            v = v / (1.0 - shrunk)
+        return v, e - self._centred.T @ v
+
+    def singles(self, removed: Int[np.ndarray, " f"], penalty: float) -> Float[np.ndarray, "k f"]:
+        """v of each row of the removal alone."""
+        e = np.zeros((self.masks.shape[1], len(removed)))
+        e[removed, np.arange(len(removed))] = 1.0
+        return self._solved(e, penalty)[0]
+
+    def left_out(self, outputs: Float[np.ndarray, "k m"], penalty: float) -> Float[np.ndarray, "k m"]:
+        """Every training's centred output, predicted by the regression on all the others (a mean of its own included)."""
+        values, vectors = self._spectrum
+        share = values / (values + penalty * self.scale)
+        basis = vectors if self._dual else (self._centred @ vectors) / np.sqrt(np.maximum(values, 1e-300))
+        basis = basis[:, values > 1e-9 * values.max()]
+        share = share[values > 1e-9 * values.max()]
+        centred = outputs - outputs.mean(axis=0)
+        fitted = basis @ (share[:, None] * (basis.T @ centred))
+        own = (basis**2 @ share + 1.0 / len(outputs))[:, None]
+        return (fitted - own * centred) / (1.0 - own)
+
+    def _solved(
+        self, e: Float[np.ndarray, "n *f"], penalty: float
+    ) -> tuple[Float[np.ndarray, "k *f"], Float[np.ndarray, "n *f"]]:
+        """M (M'M + p)^-1 e and (M'M + p)^-1 e."""
+        values, vectors = self._spectrum
+        p = penalty * self.scale
+        shrink = (1.0 / (values + p)).reshape(-1, *[1] * (e.ndim - 1))
+        if self._dual:
+            v = vectors @ (shrink * (vectors.T @ (self._centred @ e)))
+            return v, (e - self._centred.T @ v) / p
+        inverse = vectors @ (shrink * (vectors.T @ e))
+        return self._centred @ inverse, inverse

@@ -1,0 +1,267 @@
+"""Fine-tuning toward what oracles predict, or are predicted to predict."""
+
+import abc
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dataloupe._errors import BadInput, CapabilityError
+from dataloupe._typing import Array, Inputs
+from dataloupe.core import (
+    Model,
+    Objective,
+    Optimizer,
+    Seen,
+    Stage,
+    Subsets,
+    TorchModel,
+    Tuning,
+    input_leaves,
+)
+from dataloupe.unlearning._context import Context, predicted
+from dataloupe.unlearning._predictors import Predictor
+from dataloupe.unlearning._tuned import Batches, Tuner, mixed
+
+STEPS = 32
+"""An epoch is cut into about so many batches where none is named: small mixes take small batches."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mix:
+    """Which rows a matching goes over, and how often: the settings that both kinds share.
+
+    Every epoch takes the rows to forget ``repeat`` times each, so that they are ``forget_share`` of the mix, and ``draw``
+    retained rows, drawn anew: ``max(ratio |F|, least n)`` of them, all if there are fewer. The optimizer is Adam, whose
+    rate falls from ``lr`` to a tenth of it, epoch by epoch. ``batch_size`` is the epoch over 32, within 8 and 512.
+
+    Raises ``BadInput`` dl-690.
+
+    >>> Mix().sizes(forget=10, retained=1427)
+    (200, 5)
+    """
+
+    epochs: int = 4
+    lr: float = 3e-3
+    forget_share: float = 0.2
+    ratio: float = 20.0
+    least: float = 0.04
+    batch_size: int | None = None
+    frozen_norms: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        sizes = self.epochs >= 1 and (self.batch_size is None or self.batch_size >= 1)
+        if (
+            not sizes
+            or not self.lr > 0
+            or not 0 < self.forget_share < 1
+            or self.ratio < 0
+            or not 0 <= self.least <= 1
+        ):
+            raise BadInput(
+                "dl-690",
+                asked=f"a mix of {self.epochs} epochs at lr {self.lr:g}, {self.forget_share:g} of it to forget, {self.ratio:g} retained rows for each or {self.least:g} of the data",
+                found="a number outside its range",
+                do="use at least 1 epoch, lr above 0, a share between 0 and 1, a ratio of at least 0",
+            )
+
+    def sizes(self, forget: int, retained: int) -> tuple[int, int]:
+        """Retained rows drawn an epoch, and how often each row to forget comes."""
+        draw = min(retained, max(round(self.ratio * forget), math.ceil(self.least * (forget + retained))))
+        share = self.forget_share / (1.0 - self.forget_share)
+        return draw, max(1, math.ceil(share * draw / forget - 1e-9))
+
+    def batches(self, forget: Array, retained: Array) -> list[Batches]:
+        """Every epoch's."""
+        draw, repeat = self.sizes(len(forget), len(retained))
+        rows = draw + repeat * len(forget)
+        size = self.batch_size or min(512, max(8, rows // STEPS))
+        return [mixed(forget, retained, draw, repeat, size, epoch) for epoch in range(self.epochs)]
+
+    def rates(self) -> list[float]:
+        """Of every epoch: from 1 to a tenth, evenly in logarithms."""
+        return [10.0 ** (-epoch / max(1, self.epochs - 1)) for epoch in range(self.epochs)]
+
+
+class _Matching(Tuner):
+    """Aims for some rows, then half the squared distance of predictions to them, by a mix of rows."""
+
+    mix: Mix
+
+    @abc.abstractmethod
+    def aims(
+        self, models: Sequence[TorchModel], context: Context, ids: list[Array]
+    ) -> Float[Tensor, "M n c"]:
+        """What model i should predict for the rows ``ids[i]``."""
+
+    def many(self, models: Sequence[TorchModel], context: Context) -> list[TorchModel]:
+        """Aims once, then the mix."""
+        batches = self.mix.batches(context.forget, context.retained)
+        ids = [_rows_of(batches, seed) for seed in context.seeds(len(models))]
+        objective = _matched(self.aims(models, context, ids))
+        stages = [
+            Stage(f"match, epoch {epoch + 1}", own, objective, rate)
+            for epoch, (own, rate) in enumerate(zip(batches, self.mix.rates(), strict=True))
+        ]
+        tuning = Tuning(stages, Optimizer("adam", lr=self.mix.lr), frozen_norms=self.mix.frozen_norms)
+        return context.finetune(models, tuning)
+
+
+@dataclasses.dataclass(frozen=True)
+class DMM(_Matching):
+    """Datamodel matching: fine-tune toward what retraining is predicted to make of the model's own predictions.
+
+        aim_x = f(x; theta_0) + change_x,    minimise  mean over the mix of 1/2 |f(x; theta) - aim_x|^2
+
+    ``by`` predicts the changes (:class:`Regression`, :class:`Gradients`, :class:`Attributed`) for rows to forget and
+    retained rows alike. Aims are made once: a forward pass over the rows that the mix will show. Each model keeps its own
+    noise, so that many models unlearned are as different from each other as models retrained.
+
+    Source: Georgiev et al. 2024 (Attribute-to-Delete), algorithm A.2.
+
+    >>> DMM(by=None).mix.epochs
+    4
+    """
+
+    by: Predictor
+    mix: Mix = Mix()
+    name: ClassVar[str] = "DMM"
+
+    def aims(
+        self, models: Sequence[TorchModel], context: Context, ids: list[Array]
+    ) -> Float[Tensor, "M n c"]:
+        """Own predictions and the predicted changes."""
+        changes = torch.from_numpy(self.by.changes(context)[: context.question.n])
+        context.ledger.book(float(np.mean([len(rows) for rows in ids])) / 3)
+        return _filled(
+            models, context, ids, lambda i, rows: predicted(models[i], context.data, rows) + changes[rows]
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class OracleMatching(_Matching):
+    """The same toward a true oracle of each model's own: what matching could do with perfect predictions.
+
+        aim_x = f(x; oracle),    one oracle a model, trained without the rows
+
+    It costs a retraining, which is counted: a yardstick, not a method.
+
+    Source: Georgiev et al. 2024 (Attribute-to-Delete), algorithm A.1.
+
+    >>> OracleMatching().name
+    'oracle matching'
+    """
+
+    mix: Mix = Mix()
+    name: ClassVar[str] = "oracle matching"
+
+    def aims(
+        self, models: Sequence[TorchModel], context: Context, ids: list[Array]
+    ) -> Float[Tensor, "M n c"]:
+        """Predictions of models trained without the rows."""
+        oracles = oracles_of(context, len(models))
+        context.ledger.book(context.retraining + float(np.mean([len(rows) for rows in ids])) / 3)
+        return _filled(models, context, ids, lambda i, rows: predicted(oracles[i], context.data, rows))
+
+
+@dataclasses.dataclass(frozen=True)
+class DMDirect:
+    """The predicted oracle itself, as a model: own predictions plus predicted changes, for rows that it knows.
+
+        f(x) + change_x
+
+    It knows the training rows and the question's targets, by their contents; others are refused (dl-691). Nothing is
+    fine-tuned: the weights behind it still contain the rows. For serving, not for deletion.
+
+    Source: Georgiev et al. 2024 (Attribute-to-Delete), DM-Direct.
+
+    >>> DMDirect(by=None).name
+    'DM-Direct'
+    """
+
+    by: Predictor
+    name: ClassVar[str] = "DM-Direct"
+
+    def __call__(self, model: TorchModel, context: Context) -> Model:
+        """One model."""
+        return self.many([model], context)[0]
+
+    def many(self, models: Sequence[TorchModel], context: Context) -> list[Model]:
+        """Many, which share what is predicted."""
+        changes = torch.from_numpy(self.by.changes(context))
+        known: dict[bytes, int] = {}
+        for start, data in ((0, context.data), (context.question.n, context.question.targets)):
+            known |= {key: start + i for i, key in enumerate(_keys(data.take(np.arange(len(data))).inputs))}
+        return [Corrected(model, known, changes) for model in models]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Corrected:
+    """A model whose predictions for known rows are corrected afterwards."""
+
+    model: Model
+    known: dict[bytes, int]
+    changes: Float[Tensor, "rows c"]
+
+    def predict(self, inputs: Inputs) -> Float[Tensor, "b c"]:
+        """The model's own and the correction (dl-691 for a row without one)."""
+        places = [self.known.get(key, -1) for key in _keys(inputs)]
+        if -1 in places:
+            raise CapabilityError(
+                "dl-691",
+                asked="a corrected prediction",
+                found=f"row {places.index(-1)} of the batch, for which nothing was predicted",
+                do="ask about training rows and targets of the question, or unlearn by DMM",
+            )
+        found = self.model.predict(inputs)
+        return found + self.changes[places].to(found.dtype)
+
+
+def oracles_of(context: Context, count: int) -> Sequence[Any]:
+    """Models trained without the rows, one for each model of the run, each with a seed of its own."""
+    mask = np.zeros(context.question.n, dtype=bool)
+    mask[context.retained] = True
+    subsets = Subsets.listed(np.repeat(mask[None], context.first + count, axis=0), seed=context.seed)
+    return context.lab.models(context.question, subsets)[context.first :]
+
+
+def _rows_of(batches: list[Batches], seed: int) -> Int[np.ndarray, " u"]:
+    """All rows that a model's batches show."""
+    return np.unique(np.concatenate([turn.ids for epoch in batches for turn in epoch(seed)]))
+
+
+def _filled(
+    models: Sequence[TorchModel], context: Context, ids: list[Array], of: Any
+) -> Float[Tensor, "M n c"]:
+    """Aims in place, NaN where none is needed."""
+    first = of(0, ids[0])
+    found = torch.full((len(models), context.question.n, first.shape[1]), torch.nan, dtype=torch.float32)
+    found[0, ids[0]] = first.float()
+    for i in range(1, len(models)):
+        found[i, ids[i]] = of(i, ids[i]).float()
+    return found
+
+
+def _matched(aims: Float[Tensor, "M n c"]) -> Objective:
+    """Half the squared distance to the aims, the mean over a batch."""
+
+    def objective(seen: Seen) -> Float[Tensor, " M"]:
+        models = torch.arange(seen.models.start, seen.models.stop)[:, None]
+        away = seen.predicted - aims[models, torch.from_numpy(seen.ids)].to(seen.predicted.dtype)
+        return 0.5 * (seen.weights * away.square().sum(-1)).mean(-1)
+
+    return objective
+
+
+def _keys(inputs: Inputs) -> list[bytes]:
+    """The contents of every row."""
+    leaves = [leaf.detach().cpu().numpy() for leaf in input_leaves(inputs)]
+    return [
+        b"".join(np.ascontiguousarray(leaf[i]).tobytes() for leaf in leaves) for i in range(len(leaves[0]))
+    ]

@@ -1,0 +1,261 @@
+"""What retraining without some rows would do to every prediction of every row, predicted."""
+
+import dataclasses
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from dataloupe._errors import BadInput
+from dataloupe.core import AbstractAttributor, Attribution, Lab, Question, Subsets
+from dataloupe.solve import PENALTIES, Effect, RemovalDesign
+from dataloupe.unlearning._context import Context
+from dataloupe.unlearning._rows import everything
+
+PROBES = 64
+"""Random combinations of trainings that the scale of a prior, and columns that a penalty, are chosen on."""
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Predicts what oracles predict."""
+
+    def changes(self, context: Context) -> Float[np.ndarray, "rows c"]:
+        """Of every row (training rows, then targets): predictions after retraining without the rows minus before."""
+        ...
+
+
+@runtime_checkable
+class Along(Protocol):
+    """An attribution that can be asked for sums over rows with any weights."""
+
+    def along(self, directions: Float[np.ndarray, "n q"]) -> Float[np.ndarray, "q m"]:
+        """sum_i score_ji directions_iq of every target."""
+        ...
+
+    def on(self, targets: Int[np.ndarray, " t"]) -> "Along":
+        """The same of some targets."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Regression:
+    """A ridge datamodel of every prediction, asked only for the removal that is wanted.
+
+    ``subsets`` are the trainings: ``fraction`` 0.75 rather than 0.5, since what is asked about is nearly all of the data.
+    ``prior`` is a method that tells what the trainings do not (``TRAK(models=10)``); it is scaled by one number, fitted to
+    the trainings. With v the trainings' weights (:class:`solve.RemovalDesign`), Y their centred predictions, s the scores
+    of the prior:
+
+        change = - v'Y - a s'(e - M'v),      a = <s'M', Y> / <s'M', s'M'> over random combinations of trainings
+
+    ``effect``: ``sum`` of single effects, ``group`` (what the rows have in common is not shrunk), or ``diag`` (each row's
+    own effect on itself, nothing else). ``penalty`` is chosen by leave-one-out over the trainings unless given.
+
+    Raises ``BadInput`` dl-680 (settings), dl-681 (subsets of other data).
+
+    Source: Georgiev et al. 2024 (Attribute-to-Delete), section 4; Ilyas et al. 2022 for the regression.
+
+    >>> Regression(Subsets(n=100, count=500, fraction=0.75)).effect
+    'group'
+    """
+
+    subsets: Subsets
+    prior: AbstractAttributor | None = None
+    penalty: float | None = None
+    effect: Effect = "group"
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        sane = self.penalty is None or self.penalty > 0
+        if self.effect not in ("sum", "group", "diag") or not sane or self.subsets.count < 3:
+            raise BadInput(
+                "dl-680",
+                asked=f"predictions by regression with effect={self.effect!r}, penalty={self.penalty}, {self.subsets.count} subsets",
+                found="an unknown effect, a penalty that is not above 0, or fewer than 3 subsets",
+                do="use sum, group or diag, a penalty above 0 (or None), and at least 3 subsets (thousands are good)",
+            )
+
+    def changes(self, context: Context) -> Float[np.ndarray, "rows c"]:
+        """The fit, made once for a question, asked about this removal."""
+        fit = self.fitted(context.question, context.lab)
+        return after_what_is_gone(lambda ids: fit.changes(ids, self.effect), context)
+
+    def fitted(self, question: Question, lab: Lab) -> "Fitted":
+        """The regression of this question's predictions; remembered as long as the predictor lives."""
+        known = self.__dict__.setdefault("_fitted", {})
+        key = question.identity
+        if key not in known:
+            known.clear()
+            known[key] = Fitted.of(self, question, lab)
+        return known[key]
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings it takes, without those of the prior."""
+        return self.subsets.count
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fitted:
+    """A regression of all predictions on the masks of k trainings: ``outputs [k, rows * c]``, less their mean."""
+
+    design: RemovalDesign
+    outputs: Float[np.ndarray, "k m"]
+    columns: int
+    penalty: float
+    prior: Along | None
+    multiple: float
+
+    @classmethod
+    def of(cls, asked: Regression, question: Question, lab: Lab) -> "Fitted":
+        """Train, measure, choose the penalty and the prior's scale."""
+        if asked.subsets.n != question.n:
+            raise BadInput(
+                "dl-681",
+                asked=f"predictions from trainings on subsets of {asked.subsets.n} rows",
+                found=f"{question.n} training rows",
+                do="give Subsets(n=len(train), ...)",
+            )
+        every = everything(question)
+        kept = lab.outcomes(every, asked.subsets).complete()
+        outputs = _centred(kept.values)
+        design = RemovalDesign(kept.subsets.masks())
+        columns = every.m // len(every.targets)
+        prior = None if asked.prior is None else scores_of(asked.prior, every, lab)
+        multiple = 0.0 if prior is None else _multiple(design, outputs, prior)
+        penalty = asked.penalty or _penalty(design, outputs, prior, multiple)
+        return cls(design, outputs, columns, penalty, prior, multiple)
+
+    def changes(self, removed: Int[np.ndarray, " f"], effect: Effect) -> Float[np.ndarray, "rows c"]:
+        """Predictions after the removal minus before."""
+        if effect == "diag":
+            return self._own(removed)
+        v, rest = self.design.weights(removed, self.penalty, effect)
+        found = (v.astype(np.float32) @ self.outputs).astype(np.float64)
+        if self.prior is not None:
+            found = found + self.multiple * self.prior.along(rest[:, None])[0]
+        return -found.reshape(-1, self.columns)
+
+    def _own(self, removed: Int[np.ndarray, " f"]) -> Float[np.ndarray, "rows c"]:
+        """Each removed row's effect on itself; nothing happens to the others. Of the trainings alone."""
+        single = self.design.singles(removed, self.penalty)
+        outputs = self.outputs.reshape(len(self.outputs), -1, self.columns)
+        found = np.zeros(outputs.shape[1:])
+        for v, row in zip(single.T, removed, strict=True):
+            found[row] = -(v @ outputs[:, row].astype(np.float64))
+        return found
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Gradients:
+    """The same from the gradients of a few models: TRAK, per prediction, in the scale that a few trainings give it.
+
+    ``effect="group"`` takes the rows' curvature out together (:meth:`solve.Linearised.removed`), ``sum`` adds single
+    effects. ``subsets`` are the trainings that give the scale: 40 are enough. Raises ``BadInput`` dl-680.
+
+    Source: Park et al. 2023 (TRAK); Georgiev et al. 2024, DMM-TRAK.
+    """
+
+    method: AbstractAttributor
+    subsets: Subsets
+    effect: Effect = "sum"
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if (
+            self.effect not in ("sum", "group")
+            or not hasattr(self.method, "factored")
+            or self.subsets.count < 3
+        ):
+            raise BadInput(
+                "dl-680",
+                asked=f"predictions by {type(self.method).__name__} with effect={self.effect!r}, scaled by {self.subsets.count} subsets",
+                found="a method without factors, an effect other than sum or group, or fewer than 3 subsets",
+                do="use TRAK, sum or group, and 40 subsets for the scale",
+            )
+
+    def changes(self, context: Context) -> Float[np.ndarray, "rows c"]:
+        """Scaled effects of the removal."""
+        known = self.__dict__.setdefault("_fitted", {})
+        key = context.question.identity
+        if key not in known:
+            every = everything(context.question)
+            kept = context.lab.outcomes(every, self.subsets).complete()
+            prior = self.method.factored(every, context.lab)  # type: ignore[attr-defined]
+            outputs = _centred(kept.values)
+            known[key] = prior, _multiple(RemovalDesign(kept.subsets.masks()), outputs, prior)
+        prior, multiple = known[key]
+        columns = prior.m // (context.question.n + len(context.question.targets))
+        kind = "group" if self.effect == "group" else "sum"
+        return after_what_is_gone(
+            lambda ids: multiple * prior.effect([ids], kind=kind)[0].reshape(-1, columns).astype(np.float64),
+            context,
+        )
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings the scale takes; those of the method come on top."""
+        return self.subsets.count
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Attributed:
+    """Any attribution of :func:`everything`'s question, in units of the output (``UnitsError`` dl-507)."""
+
+    attribution: Attribution
+    effect: Literal["sum", "group"] = "sum"
+
+    def changes(self, context: Context) -> Float[np.ndarray, "rows c"]:
+        """Its effects."""
+        needs_units(self.attribution, "predictions of oracles")
+        rows = context.question.n + len(context.question.targets)
+        return after_what_is_gone(
+            lambda ids: (
+                self.attribution.effect([ids], kind=self.effect)[0].reshape(rows, -1).astype(np.float64)
+            ),
+            context,
+        )
+
+
+def after_what_is_gone(changes: Any, context: Context) -> Float[np.ndarray, "rows c"]:
+    """Changes by a removal from what is left: of all that is gone then, less what was gone before."""
+    gone = np.flatnonzero(~context.kept)
+    if not len(gone):
+        return changes(context.forget)
+    return changes(np.sort(np.concatenate([gone, context.forget]))) - changes(gone)
+
+
+def scores_of(method: AbstractAttributor, every: Question, lab: Lab) -> Along:
+    """A method's scores for all predictions: as factors where it has them."""
+    factored = getattr(method, "factored", None)
+    return factored(every, lab) if factored is not None else method.attribute(every, lab)
+
+
+def _centred(values: Float[np.ndarray, "k r m"]) -> Float[np.ndarray, "k m"]:
+    """What each training did beyond the mean of all, in place."""
+    found = values.reshape(len(values), -1)
+    found -= found.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return found
+
+
+def _multiple(design: RemovalDesign, outputs: Float[np.ndarray, "k m"], prior: Along) -> float:
+    """The one scale of a prior, by least squares over random combinations of trainings."""
+    told = np.random.Generator(np.random.PCG64(0)).standard_normal((len(outputs), PROBES))
+    told -= told.mean(axis=0)
+    predicted = prior.along(design.masks.T.astype(np.float64) @ told)
+    seen = told.T.astype(np.float32) @ outputs
+    return float((predicted * seen).sum() / max(float((predicted**2).sum()), 1e-300))
+
+
+def _penalty(
+    design: RemovalDesign, outputs: Float[np.ndarray, "k m"], prior: Along | None, multiple: float
+) -> float:
+    """The penalty whose leave-one-out predictions of the trainings are nearest, over a spread of columns."""
+    columns = np.linspace(0, outputs.shape[1] - 1, min(PROBES * 4, outputs.shape[1])).astype(int)
+    wanted = outputs[:, columns].astype(np.float64)
+    if prior is not None:
+        wanted = wanted - multiple * prior.on(columns).along(design.masks.T.astype(np.float64))
+    centred = wanted - wanted.mean(axis=0)
+    errors = [float(((design.left_out(wanted, p) - centred) ** 2).sum()) for p in PENALTIES]
+    return PENALTIES[int(np.argmin(errors))]
