@@ -9,6 +9,7 @@ from dataloupe.judge._calibration import calibration as calibration
 from dataloupe.judge._ceiling import Ceiling as Ceiling
 from dataloupe.judge._ceiling import ceiling as ceiling
 from dataloupe.judge._crossed import crossed_difference as crossed_difference
+from dataloupe.judge._divergences import Estimator as Estimator
 from dataloupe.judge._fidelity import Fidelity as Fidelity
 from dataloupe.judge._fidelity import fidelity as fidelity
 from dataloupe.judge._klom import Floor as Floor
