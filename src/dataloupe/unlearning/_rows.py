@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
-from dataloupe._errors import BadInput, CapabilityError
+from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Array, Inputs
 from dataloupe.core import Examples, Lab, Model, Question, Rows, Subsets, input_leaves
@@ -29,14 +30,15 @@ class Predictions:
         """The predictions."""
         return model.predict(rows.inputs)
 
-    def slope(self, model: Model, rows: Rows, values: Tensor, draw: Stream | None = None) -> Tensor:
-        """Not for training rows (dl-663): there the question's own output is used."""
-        raise CapabilityError(
-            "dl-663",
-            asked="the slope of all predictions of a training row",
-            found="an output that is only measured",
-            do="give the question an output of one number, such as outputs.margin",
-        )
+    def slope(
+        self, model: Model, rows: Rows, values: Tensor, draw: Stream | None = None
+    ) -> Float[Tensor, "b c"]:
+        """Minus dLoss/dprediction: of the cross-entropy for class labels, of half the squared error for numbers, else 0."""
+        if rows.labels is None:
+            return torch.zeros_like(values)
+        if rows.labels.is_floating_point():
+            return rows.labels.reshape(values.shape) - values
+        return functional.one_hot(rows.labels.long(), self.columns) - values.softmax(1)
 
     def valid(self, rows: Rows) -> Bool[Tensor, "b c"]:
         """All of them."""
