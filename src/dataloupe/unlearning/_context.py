@@ -38,7 +38,7 @@ class Ledger:
     passes: float = 0.0
     stages: list[tuple[str, list[float]]] = dataclasses.field(default_factory=list)
 
-    def book(self, passes: float) -> None:
+    def book(self, passes: int | float) -> None:
         """Count so many rows for every model."""
         self.passes += passes
 
