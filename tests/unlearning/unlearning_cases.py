@@ -43,7 +43,6 @@ METHODS = [
     NewtonStep(rows=100, iterations=5),
 ]
 TUNED = [method for method in METHODS if not isinstance(method, DoNothing | Retrain | NewtonStep)]
-named = functools.partial(dict, ids=lambda method: method.name)
 
 
 def mlp():
@@ -57,7 +56,7 @@ def normed():
 def asked(module=mlp, rows=300, **settings):
     """A question about digits, its lab, and a few models of it."""
     train, test = data.digits()
-    learner = SGD(module, **({"epochs": 4, "lr": 0.1, "momentum": 0.9, "batch_size": 50} | settings))
+    learner = SGD(module, **({"epochs": 5, "lr": 0.1, "momentum": 0.9, "batch_size": 20} | settings))
     question = Question(learner, train[:rows], test[:100], outputs.margin)
     lab = MemoryLab()
     return SimpleNamespace(
