@@ -150,7 +150,7 @@ def test_a_method_that_cannot_be_told_is_refused_before_it_works():
         name = "secret"
 
         def __call__(self, model, context):
-            raise AssertionError("it worked before it was refused")
+            raise AssertionError(f"{model} in {context}: it worked before it was refused")
 
     with pytest.raises(BadInput, match="dl-103"):
         forgotten(method=Secret())

@@ -10,11 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import jvp, vjp
 
-from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe.core import TorchModel
 from dataloupe.unlearning._context import Context, row_losses
-from dataloupe.unlearning._settings import refused
+from dataloupe.unlearning._settings import labelled, refused
 from dataloupe.unlearning._tuned import Tuner
 
 PRODUCT = 5 / 3
@@ -144,9 +143,9 @@ class _Curvature:
             def predict(params: dict[str, Tensor], inputs: Any = rows.inputs) -> Tensor:
                 return self._model.with_params(params).predict(inputs)
 
-            predicted, moved = jvp(predict, (self._params,), (tangent,))
-            _, back = vjp(predict, self._params)
-            found += self._flat.of(back(_bent(predicted.detach(), moved.detach(), rows.labels))[0])
+            predicted, moved = jvp(predict, (self._params,), (tangent,))  # type: ignore[misc]
+            _, back = vjp(predict, self._params)  # type: ignore[misc]
+            found += self._flat.of(back(_bent(predicted.detach(), moved.detach(), labelled(rows.labels)))[0])
         return self._scale * found
 
     def mean_diagonal(self, stream: Stream) -> float:
@@ -171,19 +170,12 @@ def _bent(
 
 def _gradient(model: TorchModel, flat: _Flat, context: Context) -> Float[Tensor, " p"]:
     """sum_F grad loss_i (dl-675)."""
-    if context.data.labels is None:
-        raise BadInput(
-            "dl-675",
-            asked="the gradients of the rows to forget",
-            found="training rows without labels",
-            do="give Examples(inputs, labels=...), or use a method that needs no loss, such as Retrain",
-        )
     params = {name: p.detach().clone().requires_grad_() for name, p in model.params.items()}
     live = model.with_params(params)
     found = torch.zeros(sum(p.numel() for p in params.values()), dtype=torch.float64)
     for start in range(0, len(context.forget), _BLOCK):
         rows = context.data.take(context.forget[start : start + _BLOCK])
-        loss = row_losses(live.predict(rows.inputs)[None], rows.labels[None]).sum()
+        loss = row_losses(live.predict(rows.inputs)[None], labelled(rows.labels)[None]).sum()
         each = torch.autograd.grad(loss, list(params.values()), allow_unused=True, materialize_grads=True)
         found += flat.of(dict(zip(params, each, strict=True)))
     return found

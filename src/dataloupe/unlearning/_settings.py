@@ -87,11 +87,16 @@ def minus_mean_loss(seen: Seen) -> Float[Tensor, " M"]:
 
 def losses_of(seen: Seen) -> Float[Tensor, "M b"]:
     """The training loss of every row that an objective sees (dl-675)."""
-    if seen.labels is None:
+    return row_losses(seen.predicted, labelled(seen.labels))
+
+
+def labelled(labels: Tensor | None) -> Tensor:
+    """The labels, if there are any (dl-675)."""
+    if labels is None:
         raise BadInput(
             "dl-675",
             asked="the training loss of rows to forget and to retain",
             found="training rows without labels",
             do="give Examples(inputs, labels=...), or use a method that needs no loss, such as Retrain",
         )
-    return row_losses(seen.predicted, seen.labels)
+    return labels
