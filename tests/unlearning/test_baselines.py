@@ -137,7 +137,7 @@ def test_retrained_models_differ_from_each_other():
 # --- by gradients ------------------------------------------------------------------------------------------
 
 
-def change(method, ids=None):
+def change(method):
     """How much a method moves the loss on the rows to forget, and on those that stay."""
     case = digits()
     asked = context(case)

@@ -30,7 +30,8 @@ def forgotten(forget=FORGET, models=None, method=None, **more):
         (np.arange(300), "dl-661"),
     ],
 )
-def test_rows_that_cannot_be_meant(forget, code, unchecked):
+@pytest.mark.usefixtures("unchecked")
+def test_rows_that_cannot_be_meant(forget, code):
     with pytest.raises(BadInput, match=code):
         forgotten(forget)
 

@@ -67,7 +67,7 @@ def everything(question: Question) -> Question:
 
 def _joined(a: Inputs, b: Inputs) -> Inputs:
     if isinstance(a, dict):
-        return {name: torch.cat([part, b[name]]) for name, part in a.items()}  # type: ignore[index]
+        return {name: torch.cat([part, b[name]]) for name, part in a.items()}  # type: ignore[call-overload, index]
     if isinstance(a, tuple):
         return tuple(torch.cat(pair) for pair in zip(a, b, strict=True))
     return torch.cat([a, b])  # type: ignore[list-item]
