@@ -19,8 +19,8 @@ from dataloupe.core import Lab as LabProtocol
 from dataloupe.core import MemoryLab, Question, Subsets
 from dataloupe.engine import Backend, Choice
 from dataloupe.lab import Lab
-from dataloupe.lab._job import job_of
 from dataloupe.lab import _lab as lab_module
+from dataloupe.lab._job import job_of
 from dataloupe.learners import Checkpoints, SklearnLearner
 from dataloupe.run import Processes, Serial
 from dataloupe.solve import Exact, SuffStats

@@ -431,6 +431,17 @@ def test_newton_says_how_its_solve_went_and_what_it_cost():
     assert asked.ledger.passes == pytest.approx((4 + 8) * 90 * 5 / 3 + 40)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_solve_that_breaks_says_so(bad):
+    solve = unlearning._newton._solve
+    one = torch.ones(3, dtype=torch.float64)
+    assert solve(lambda v: bad * v, one, 5, 1e-6).x.isnan().all()
+    assert solve(lambda v: 2 * v, bad * one, 5, 1e-6).x.isnan().all()
+    assert solve(lambda v: 0 * v, one, 5, 1e-6).x.tolist() == [0, 0, 0]
+    assert solve(lambda v: 2 * v, 0 * one, 5, 1e-6).residual == 0
+    assert solve(lambda v: 2 * v, one, 5, 1e-6).x.tolist() == [0.5, 0.5, 0.5]
+
+
 def test_newton_forgets():
     forget, retained = change(NewtonStep(rows=None))
     assert forget > 0.01 and abs(retained) < forget / 2

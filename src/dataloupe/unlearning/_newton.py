@@ -1,6 +1,7 @@
 """One Newton step: the influence of the rows to forget on the parameters, taken back."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -199,16 +200,17 @@ class _Solved:
 def _solve(
     apply: Callable[[Tensor], Tensor], right: Float[Tensor, " p"], iterations: int, tolerance: float
 ) -> _Solved:
-    """Conjugate gradients for a symmetric positive matrix, from zero (Hestenes and Stiefel 1952)."""
+    """Conjugate gradients for a symmetric positive matrix, from zero (Hestenes and Stiefel 1952).
+
+    NaN or infinity on the way makes the solution NaN.
+    """
     x, residual = torch.zeros_like(right), right.clone()
-    direction, size = residual.clone(), float(residual @ residual)
-    start = size
-    done = 0
+    direction, done = residual.clone(), 0
+    start = size = float(residual @ residual)
     while done < iterations and size > tolerance**2 * start:
         bent = apply(direction)
         along = float(direction @ bent)
-        if not along > 0:  # flat, or not a number: no step to take
-            x = x if along == along else torch.full_like(x, torch.nan)
+        if along <= 0:  # flat: no step to take
             break
         step = size / along
         x = x + step * direction
@@ -216,4 +218,6 @@ def _solve(
         before, size = size, float(residual @ residual)
         direction = residual + (size / before) * direction
         done += 1
+    if not math.isfinite(size):
+        x = torch.full_like(x, torch.nan)
     return _Solved(x, done, (size / start) ** 0.5 if start else 0.0)

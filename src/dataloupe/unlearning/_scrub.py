@@ -25,7 +25,8 @@ class SCRUB(FineTuned):
         min steps, every epoch:                   min gamma loss + alpha T^2 KL(p_teacher || p_student) on R
 
     The teacher is the model given, its predictions are computed once; p are classes' probabilities at temperature T. The
-    learning rate is a tenth of itself after each epoch of ``decays``, one state of SGD goes through all steps.
+    learning rate is a tenth of itself after each epoch of ``decays``, one state of SGD goes through all steps. Where student
+    and teacher are equal the distance has no slope: the very first max steps move by weight decay alone.
 
     ``rewind=True`` is SCRUB+R: of the models after every epoch the one whose error on the rows to forget is nearest to the
     last one's error on the question's targets of the same classes (of equals the latest). It costs one forward pass over
