@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -28,28 +28,30 @@ from dataloupe.unlearning._context import Context, predicted
 from dataloupe.unlearning._predictors import Predictor
 from dataloupe.unlearning._tuned import Batches, Tuner, mixed
 
-STEPS = 32
-"""An epoch is cut into about so many batches where none is named: small mixes take small batches."""
+STEPS = 64
+"""An epoch is cut into about so many batches where no size is named: small mixes take small batches."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Mix:
-    """Which rows a matching goes over, and how often: the settings that both kinds share.
+    """Which rows a matching goes over, how often and how fast: the settings that both kinds share.
 
     Every epoch takes the rows to forget ``repeat`` times each, so that they are ``forget_share`` of the mix, and ``draw``
-    retained rows, drawn anew: ``max(ratio |F|, least n)`` of them, all if there are fewer. The optimizer is Adam, whose
-    rate falls from ``lr`` to a tenth of it, epoch by epoch. ``batch_size`` is the epoch over 32, within 8 and 512.
+    retained rows, drawn anew: ``max(ratio |F|, least n)`` of them, all if there are fewer. ``batch_size`` is the epoch
+    over 64, within 8 and 512. The rate falls from ``lr`` to a tenth of it, epoch by epoch; ``lr=None`` is a tenth of the
+    learner's own for SGD (squared distances to logits are steeper than cross-entropies), and 1e-3 for Adam.
 
     Raises ``BadInput`` dl-690.
 
     >>> Mix().sizes(forget=10, retained=1427)
-    (200, 5)
+    (160, 4)
     """
 
     epochs: int = 4
-    lr: float = 3e-3
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: float | None = None
     forget_share: float = 0.2
-    ratio: float = 20.0
+    ratio: float = 16.0
     least: float = 0.04
     batch_size: int | None = None
     frozen_norms: bool = True
@@ -57,18 +59,13 @@ class Mix:
     def __post_init__(self) -> None:
         """Check the settings."""
         sizes = self.epochs >= 1 and (self.batch_size is None or self.batch_size >= 1)
-        if (
-            not sizes
-            or not self.lr > 0
-            or not 0 < self.forget_share < 1
-            or self.ratio < 0
-            or not 0 <= self.least <= 1
-        ):
+        rates = (self.lr is None or self.lr > 0) and self.optimizer in ("sgd", "adam")
+        if not (sizes and rates and 0 < self.forget_share < 1 and self.ratio >= 0 and 0 <= self.least <= 1):
             raise BadInput(
                 "dl-690",
-                asked=f"a mix of {self.epochs} epochs at lr {self.lr:g}, {self.forget_share:g} of it to forget, {self.ratio:g} retained rows for each or {self.least:g} of the data",
-                found="a number outside its range",
-                do="use at least 1 epoch, lr above 0, a share between 0 and 1, a ratio of at least 0",
+                asked=f"a mix of {self.epochs} epochs by {self.optimizer!r} at lr {self.lr}, {self.forget_share:g} of it to forget, {self.ratio:g} retained rows for each or {self.least:g} of the data",
+                found="a number outside its range, or an unknown optimizer",
+                do="use at least 1 epoch, sgd or adam, lr above 0, a share between 0 and 1, a ratio of at least 0",
             )
 
     def sizes(self, forget: int, retained: int) -> tuple[int, int]:
@@ -87,6 +84,13 @@ class Mix:
     def rates(self) -> list[float]:
         """Of every epoch: from 1 to a tenth, evenly in logarithms."""
         return [10.0 ** (-epoch / max(1, self.epochs - 1)) for epoch in range(self.epochs)]
+
+    def moved_by(self, learner: object) -> Optimizer:
+        """The optimizer: SGD with momentum 0.9, or Adam."""
+        if self.optimizer == "adam":
+            return Optimizer("adam", lr=self.lr or 1e-3)
+        own = float(getattr(learner, "lr", 0.1)) / 10
+        return Optimizer("sgd", lr=self.lr or own, momentum=0.9)
 
 
 class _Matching(Tuner):
@@ -109,7 +113,8 @@ class _Matching(Tuner):
             Stage(f"match, epoch {epoch + 1}", own, objective, rate)
             for epoch, (own, rate) in enumerate(zip(batches, self.mix.rates(), strict=True))
         ]
-        tuning = Tuning(stages, Optimizer("adam", lr=self.mix.lr), frozen_norms=self.mix.frozen_norms)
+        moved = self.mix.moved_by(context.question.learner)
+        tuning = Tuning(stages, moved, frozen_norms=self.mix.frozen_norms)
         return context.finetune(models, tuning)
 
 

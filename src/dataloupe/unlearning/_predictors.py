@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dataloupe._errors import BadInput
-from dataloupe.core import AbstractAttributor, Attribution, Lab, Question, Subsets
+from dataloupe.core import AbstractAttributor, Attribution, Lab, Question, Subsets, needs_units
 from dataloupe.solve import PENALTIES, Effect, RemovalDesign
 from dataloupe.unlearning._context import Context
 from dataloupe.unlearning._rows import everything
@@ -49,7 +49,8 @@ class Regression:
 
         change = - v'Y - a s'(e - M'v),      a = <s'M', Y> / <s'M', s'M'> over random combinations of trainings
 
-    ``effect``: ``sum`` of single effects, ``group`` (what the rows have in common is not shrunk), or ``diag`` (each row's
+    Subsets of one size cannot tell what the size itself does: effects are told but for their mean over all rows, which is
+    taken to be 0. ``effect``: ``sum`` of single effects, ``group`` (what the rows have in common is not shrunk), or ``diag`` (each row's
     own effect on itself, nothing else). ``penalty`` is chosen by leave-one-out over the trainings unless given.
 
     Raises ``BadInput`` dl-680 (settings), dl-681 (subsets of other data).

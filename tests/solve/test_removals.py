@@ -1,0 +1,70 @@
+"""Effects of removals without the weights of all rows: the ridge solution, leave-one-out, and what a group has in common."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataloupe.solve import RemovalDesign
+
+
+def drawn(k, n, seed, share=0.7):
+    rng = np.random.default_rng(seed)
+    masks = rng.random((k, n)) < share
+    return masks, rng.standard_normal((k, 3))
+
+
+def ridge(masks, y, penalty):
+    """The weights themselves, by the normal equations."""
+    m = masks - masks.mean(0)
+    p = penalty * (m**2).sum() / m.shape[1]
+    return np.linalg.solve(m.T @ m + p * np.eye(m.shape[1]), m.T @ (y - y.mean(0)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    k=st.integers(4, 30),
+    n=st.integers(4, 30),
+    seed=st.integers(0, 999),
+    penalty=st.sampled_from([0.01, 0.3, 5.0]),
+)
+def test_a_sum_is_that_of_the_ridge_weights(k, n, seed, penalty):
+    masks, y = drawn(k, n, seed)
+    removed = np.arange(0, n, 3)
+    design = RemovalDesign(masks)
+    weights = ridge(masks, y, penalty)
+    v, rest = design.weights(removed, penalty)
+    assert np.allclose(v @ (y - y.mean(0)), weights[removed].sum(0), atol=1e-8)
+    assert np.allclose(design.singles(removed, penalty).sum(1), v, atol=1e-8)
+    e = np.isin(np.arange(n), removed)
+    assert np.allclose(rest, e - (masks - masks.mean(0)).T @ v, atol=1e-10)
+
+
+@pytest.mark.parametrize(("k", "n"), [(12, 30), (40, 9)])
+def test_a_prediction_left_out_is_that_of_a_fit_without_it(k, n):
+    masks, y = drawn(k, n, seed=1)
+    design = RemovalDesign(masks)
+    found = design.left_out(y, penalty=0.5)
+    m = masks - masks.mean(0)
+    p = 0.5 * design.scale
+    for i in range(k):
+        rest = np.arange(k) != i
+        mean_m, mean_y = m[rest].mean(0), y[rest].mean(0)
+        x = m[rest] - mean_m
+        weights = np.linalg.solve(x.T @ x + p * np.eye(n), x.T @ (y[rest] - mean_y))
+        expected = mean_y + (m[i] - mean_m) @ weights - y.mean(0)
+        assert np.allclose(found[i], expected, atol=1e-8)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 999), penalty=st.sampled_from([0.1, 1.0, 30.0]), wide=st.booleans())
+def test_a_group_whose_rows_do_the_same_is_exact_at_any_penalty(seed, penalty, wide):
+    masks, _ = drawn(20 if wide else 60, 40, seed)
+    group = np.array([1, 5, 8, 30])
+    effect = np.array([0.7, -2.0])
+    y = masks[:, group].sum(1)[:, None] * effect
+    design = RemovalDesign(masks)
+    unshrunk, _ = design.weights(group, penalty, "group")
+    assert np.allclose(unshrunk @ (y - y.mean(0)), len(group) * effect, rtol=1e-6)
+    shrunk, _ = design.weights(group, penalty, "sum")
+    assert (np.abs(shrunk @ (y - y.mean(0))) < 0.99 * len(group) * np.abs(effect)).all()

@@ -1,0 +1,165 @@
+"""Predicted oracles: exact in a world where removals add up, and honest about what is their own."""
+
+import numpy as np
+import pytest
+from unlearning_cases import digits
+
+from dataloupe._errors import BadInput, UnitsError
+from dataloupe.core import DenseAttribution, Info, MemoryLab, Outcomes, Subsets
+from dataloupe.lab import Lab
+from dataloupe.methods import TRAK
+from dataloupe.unlearning import Attributed, Context, Gradients, Predictor, Regression, everything
+
+N, ROWS, COLUMNS = 300, 400, 10
+ENOUGH = Subsets(n=N, count=400, fraction=0.75, kind="bernoulli")
+"""Of several sizes: subsets of one size cannot tell what the size does."""
+
+
+class Additive(MemoryLab):
+    """A lab whose trainings predict the sum of the kept rows' effects, planted."""
+
+    def __init__(self, effects, noise=0.0):
+        super().__init__()
+        self.effects, self.noise = effects, noise
+
+    def outcomes(self, question, subsets, *, repeats=1):  # noqa: ARG002
+        masks = subsets.masks().astype(np.float64)
+        values = masks @ self.effects
+        values += self.noise * np.random.default_rng(0).standard_normal(values.shape)
+        return Outcomes.from_arrays(masks.astype(bool), values[:, None])
+
+
+def planted(seed=0, alike=()):
+    rng = np.random.default_rng(seed)
+    effects = rng.standard_normal((N, ROWS * COLUMNS))
+    if len(alike):
+        effects[alike] = effects[alike[0]]
+    return effects
+
+
+def change(effects, removed):
+    return -effects[removed].sum(0).reshape(ROWS, COLUMNS)
+
+
+def of(lab, forget, kept=None):
+    return Context.of(digits().question, lab, forget, kept=kept)
+
+
+def error(found, truth):
+    return np.linalg.norm(found - truth) / np.linalg.norm(truth)
+
+
+def test_with_enough_trainings_the_sum_is_exact():
+    effects, forget = planted(), np.array([4, 9, 77])
+    by = Regression(ENOUGH, penalty=1e-7, effect="sum")
+    found = by.changes(of(Additive(effects), forget))
+    assert found.shape == (ROWS, COLUMNS)
+    assert error(found, change(effects, forget)) < 1e-3
+
+
+def test_a_group_of_rows_alike_is_not_shrunk_where_the_sum_is():
+    forget = np.arange(20, 50)
+    lab = Additive(planted(alike=forget))
+    truth = change(lab.effects, forget)
+    subsets = Subsets(n=N, count=250, fraction=0.75)
+    group = Regression(subsets, penalty=1.0, effect="group").changes(of(lab, forget))
+    total = Regression(subsets, penalty=1.0, effect="sum").changes(of(lab, forget))
+    scale = [float((one * truth).sum() / (truth**2).sum()) for one in (group, total)]
+    assert scale[0] == pytest.approx(1.0, abs=0.05)
+    assert scale[1] < 0.7
+
+
+def test_diag_is_each_rows_own_and_nothing_else():
+    effects, forget = planted(), np.array([4, 9])
+    by = Regression(ENOUGH, penalty=1e-7, effect="diag")
+    found = by.changes(of(Additive(effects), forget))
+    assert not found[np.setdiff1d(np.arange(ROWS), forget)].any()
+    own = effects.reshape(N, ROWS, COLUMNS)
+    for row in forget:
+        assert np.allclose(found[row], -own[row, row], atol=1e-2)
+
+
+class Told(TRAK):
+    """A method that knows the planted effects, up to a scale."""
+
+    effects = planted()
+
+    def factored(self, question, lab):  # noqa: ARG002
+        return DenseAttribution(0.25 * self.effects.T, Info("told"), units="relative")
+
+
+def test_subsets_of_one_size_tell_effects_but_for_their_mean():
+    effects, forget = planted() + 5.0, np.array([4, 9, 77])
+    by = Regression(Subsets(n=N, count=400, fraction=0.75), penalty=1e-7, effect="sum")
+    found = by.changes(of(Additive(effects), forget))
+    assert error(found, change(effects - effects.mean(0), forget)) < 1e-3
+
+
+def test_a_prior_tells_what_few_trainings_do_not_and_gets_its_scale_from_them():
+    forget = np.array([4, 9, 77, 120])
+    lab = Additive(planted())
+    subsets = Subsets(n=N, count=30, fraction=0.75)
+    alone = Regression(subsets, penalty=1.0).changes(of(lab, forget))
+    helped = Regression(subsets, penalty=1.0, prior=Told()).changes(of(lab, forget))
+    truth = change(lab.effects, forget)
+    assert error(alone, truth) > 0.5
+    assert error(helped, truth) < 1e-3
+
+
+def test_the_penalty_is_chosen_by_leave_one_out():
+    lab = Additive(planted(), noise=60.0)
+    by = Regression(Subsets(n=N, count=100, fraction=0.75))
+    by.changes(of(lab, [3]))
+    noisy = by.fitted(digits().question, lab).penalty
+    clean = (
+        Regression(Subsets(n=N, count=400, fraction=0.75))
+        .fitted(digits().question, Additive(planted()))
+        .penalty
+    )
+    assert clean < noisy
+
+
+def test_what_is_gone_already_is_not_removed_again():
+    effects = planted()
+    kept = np.ones(N, dtype=bool)
+    kept[[1, 2]] = False
+    by = Regression(ENOUGH, penalty=1e-7, effect="sum")
+    found = by.changes(of(Additive(effects), [5, 6], kept))
+    assert error(found, change(effects, np.array([5, 6]))) < 1e-3
+
+
+def test_gradients_of_real_models_point_the_way_that_retraining_goes(tmp_path):
+    case, lab = digits(), Lab(tmp_path, backend="stacked", progress=False)
+    forget = np.flatnonzero(case.question.train.labels.numpy() == 3)[:20]
+    context = Context.of(case.question, lab, forget)
+    every = everything(case.question)
+    by = Gradients(TRAK(models=3, dim=512), Subsets(n=N, count=12, seed=2))
+    mask = np.ones((6, N), dtype=bool)
+    mask[:, forget] = False
+    without = lab.outcomes(every, Subsets.listed(mask, seed=1)).values.mean((0, 1))
+    before = lab.outcomes(every, Subsets.full(N, 6, seed=2)).values.mean((0, 1))
+    truth = (without - before).reshape(-1, COLUMNS)
+    for effect in ("sum", "group"):
+        found = Gradients(by.method, by.subsets, effect).changes(context)
+        assert np.corrcoef(found[forget].ravel(), truth[forget].ravel())[0, 1] > 0.5
+
+
+def test_an_attribution_needs_units_and_is_taken_as_it_is():
+    effects = planted()
+    relative = DenseAttribution(effects.T, Info("raw"), units="relative")
+    with pytest.raises(UnitsError, match="dl-507"):
+        Attributed(relative).changes(of(Additive(effects), [1]))
+    found = Attributed(DenseAttribution(effects.T, Info("known"))).changes(of(Additive(effects), [1, 8]))
+    assert error(found, change(effects, np.array([1, 8]))) < 1e-6
+
+
+def test_settings_that_cannot_be_meant():
+    subsets = Subsets(n=N, count=40)
+    with pytest.raises(BadInput, match="dl-680"):
+        Regression(subsets, penalty=0.0)
+    with pytest.raises(BadInput, match="dl-680"):
+        Gradients(TRAK(), subsets, "diag")
+    with pytest.raises(BadInput, match="dl-681"):
+        Regression(Subsets(n=7, count=40)).changes(of(Additive(planted()), [1]))
+    assert all(isinstance(one, Predictor) for one in (Regression(subsets), Gradients(TRAK(), subsets)))
+    assert Regression(subsets).trainings == 40
