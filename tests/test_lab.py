@@ -20,6 +20,7 @@ from dataloupe.core import MemoryLab, Question, Subsets
 from dataloupe.engine import Backend, Choice
 from dataloupe.lab import Lab
 from dataloupe.lab import _lab as lab_module
+from dataloupe.lab._job import job_of
 from dataloupe.learners import Checkpoints, SklearnLearner
 from dataloupe.run import Processes, Serial
 from dataloupe.solve import Exact, SuffStats
@@ -91,7 +92,7 @@ def test_processes_give_the_same_files_as_one_process(tmp_path):
 def test_processes_where_they_are_asked_for_or_pay(tmp_path, monkeypatch, backend, seconds, carrier):
     monkeypatch.setattr(lab_module, "choose", lambda *_: Choice(BACKEND, seconds, {}))
     lab = quiet(tmp_path, backend, workers=2)
-    job = lab._job("outcomes", question(), SUBSETS, 1)
+    job = job_of("outcomes", question(), SUBSETS, 1)
     found = lab._carrier(job, lab._decided(job), [(0, 2), (2, 4)])
     assert type(found) is carrier
     one_unit = lab._carrier(job, lab._decided(job), [(0, 2)])

@@ -58,6 +58,7 @@ RESULTS = {
     *("Enrichment", "Enriched"),
     "Counterfactual",
     *("KLoM", "Floor", "Audit", "ULiRA"),
+    "Unlearned",
 }
 """What functions give and nobody makes by hand."""
 

@@ -11,6 +11,7 @@ from dataloupe import learners as learners
 from dataloupe import outputs as outputs
 from dataloupe import testing as testing
 from dataloupe import transforms as transforms
+from dataloupe import unlearning as unlearning
 from dataloupe._errors import BadInput as BadInput
 from dataloupe._errors import CapabilityError as CapabilityError
 from dataloupe._errors import DataloupeError as DataloupeError
@@ -102,3 +103,5 @@ from dataloupe.methods import RandomScores as RandomScores
 from dataloupe.methods import SequenceLength as SequenceLength
 from dataloupe.methods import calibrate as calibrate
 from dataloupe.report import report as report
+from dataloupe.unlearning import Unlearned as Unlearned
+from dataloupe.unlearning import unlearn as unlearn

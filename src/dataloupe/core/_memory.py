@@ -162,7 +162,7 @@ def _tuned(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            found.append(float(loss))
+            found.append(float(loss.detach()))
             passes += len(turn.ids)
         losses.append(float(np.mean(found)) if found else 0.0)
     done = TorchModel(model.module, {name: p.detach() for name, p in params.items()}, buffers, model.origin)

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from dataloupe._errors import BadInput
+from dataloupe._identity import NUMERICS, canonical, identity
 from dataloupe._typing import Facts
 from dataloupe.core import Question, Removal, Subsets, must_train
 
@@ -31,3 +33,24 @@ def mask_digest(job: Job, start: int, stop: int) -> str:
     last = -(-stop // job.repeats)
     subsets = job.subsets if job.subsets.bits is not None else job.subsets.first(max(last, job.subsets.count))
     return subsets.digest(slice(start // job.repeats, last))
+
+
+def job_of(kind: str, question: Question, subsets: Subsets, repeats: int) -> Job:
+    """The trainings of a question on subsets, found by what makes them (dl-227)."""
+    if subsets.n != question.n:
+        raise BadInput(
+            "dl-227",
+            asked=f"trainings on subsets of {subsets.n} examples",
+            found=f"training data of {question.n}",
+            do=f"make the subsets with n={question.n}",
+        )
+    if repeats < 1:
+        raise BadInput(
+            "dl-227",
+            asked=f"{repeats} seeds per subset",
+            found="a number below 1",
+            do="ask for at least one",
+        )
+    by = question.training_identity if kind == "models" else canonical(question)
+    made_by = {"question": by, "subsets": subsets.recipe, "repeats": repeats, "numerics": NUMERICS}
+    return Job(f"{kind}-{identity(made_by)}", made_by, question, subsets, repeats)

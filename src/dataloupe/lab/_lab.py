@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dataloupe._errors import BadInput, StoreError
-from dataloupe._identity import NUMERICS, canonical, differences, identity
+from dataloupe._identity import canonical, differences, identity
 from dataloupe._typing import Array, Facts
 from dataloupe.core import (
     Embeddings,
@@ -53,7 +53,7 @@ from dataloupe.engine import (
     threads,
 )
 from dataloupe.lab._features import Keeper
-from dataloupe.lab._job import Job, mask_digest, unit_name
+from dataloupe.lab._job import Job, job_of, mask_digest, unit_name
 from dataloupe.run import Processes, Progress, Serial, why_not_sendable
 from dataloupe.store import open_store
 
@@ -158,7 +158,7 @@ class Lab:
             return learner.models()[: subsets.count]
         stepped = must_show_state(learner)
         found: list[Model] = []
-        for start, stop, arrays in self._units(self._job("models", question, subsets, 1), keep=True):
+        for start, stop, arrays in self._units(job_of("models", question, subsets, 1), keep=True):
             kept = subsets.masks(slice(start, stop))
             found.extend(rebuilt(stepped, arrays, i, question.train, kept[i]) for i in range(stop - start))
         return found
@@ -241,26 +241,7 @@ class Lab:
                 found="models are kept and found by their subset alone",
                 do="ask for one seed per subset, or open the lab with keep_models=False",
             )
-        return self._job("outcomes", question, subsets, repeats)
-
-    def _job(self, kind: str, question: Question, subsets: Subsets, repeats: int) -> Job:
-        if subsets.n != question.n:
-            raise BadInput(
-                "dl-227",
-                asked=f"trainings on subsets of {subsets.n} examples",
-                found=f"training data of {question.n}",
-                do=f"make the subsets with n={question.n}",
-            )
-        if repeats < 1:
-            raise BadInput(
-                "dl-227",
-                asked=f"{repeats} seeds per subset",
-                found="a number below 1",
-                do="ask for at least one",
-            )
-        by = question.training_identity if kind == "models" else canonical(question)
-        made_by = {"question": by, "subsets": subsets.recipe, "repeats": repeats, "numerics": NUMERICS}
-        return Job(f"{kind}-{identity(made_by)}", made_by, question, subsets, repeats)
+        return job_of("outcomes", question, subsets, repeats)
 
     def _units(self, job: Job, *, keep: bool) -> Iterator[tuple[int, int, dict[str, Array]]]:
         """(first model, last, arrays) of every unit in order, the missing ones trained first."""
@@ -316,7 +297,7 @@ class Lab:
         name = unit_name(*span)
         facts = {"masks": mask_digest(job, *span), "models": list(span)}
         if keep and not models:
-            other = self._job("models", job.question, job.subsets, 1)
+            other = job_of("models", job.question, job.subsets, 1)
             if name not in self.store.units(other.folder):
                 self._record(other, self._decided(job))
                 self.store.write(other.folder, name, {**unit.tensors, "status": unit.status}, facts)

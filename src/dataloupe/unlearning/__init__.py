@@ -5,10 +5,18 @@ from dataloupe.unlearning._audit import ensembles_for as ensembles_for
 from dataloupe.unlearning._context import Context as Context
 from dataloupe.unlearning._context import Ledger as Ledger
 from dataloupe.unlearning._context import Unlearner as Unlearner
+from dataloupe.unlearning._descent import AscentDescent as AscentDescent
+from dataloupe.unlearning._descent import GradientAscent as GradientAscent
+from dataloupe.unlearning._descent import GradientDescent as GradientDescent
+from dataloupe.unlearning._descent import L1Sparse as L1Sparse
+from dataloupe.unlearning._descent import NegGradPlus as NegGradPlus
+from dataloupe.unlearning._layers import CFk as CFk
+from dataloupe.unlearning._layers import EUk as EUk
 from dataloupe.unlearning._matching import DMM as DMM
 from dataloupe.unlearning._matching import DMDirect as DMDirect
 from dataloupe.unlearning._matching import Mix as Mix
 from dataloupe.unlearning._matching import OracleMatching as OracleMatching
+from dataloupe.unlearning._newton import NewtonStep as NewtonStep
 from dataloupe.unlearning._pick import pick_ends as pick_ends
 from dataloupe.unlearning._pick import pick_like as pick_like
 from dataloupe.unlearning._pick import pick_random as pick_random
@@ -17,6 +25,8 @@ from dataloupe.unlearning._plan import Difficulty as Difficulty
 from dataloupe.unlearning._plan import Plan as Plan
 from dataloupe.unlearning._plan import PlannedCost as PlannedCost
 from dataloupe.unlearning._plan import plan_unlearning as plan_unlearning
+from dataloupe.unlearning._plain import DoNothing as DoNothing
+from dataloupe.unlearning._plain import Retrain as Retrain
 from dataloupe.unlearning._predictors import Attributed as Attributed
 from dataloupe.unlearning._predictors import Gradients as Gradients
 from dataloupe.unlearning._predictors import Predictor as Predictor
@@ -26,6 +36,7 @@ from dataloupe.unlearning._receipt import MethodCost as MethodCost
 from dataloupe.unlearning._receipt import Receipt as Receipt
 from dataloupe.unlearning._rows import Predictions as Predictions
 from dataloupe.unlearning._rows import everything as everything
+from dataloupe.unlearning._scrub import SCRUB as SCRUB
 from dataloupe.unlearning._unlearn import Unlearned as Unlearned
 from dataloupe.unlearning._unlearn import rows_digest as rows_digest
 from dataloupe.unlearning._unlearn import unlearn as unlearn

@@ -26,7 +26,7 @@ from dataloupe.core import (
     check_ids,
 )
 
-_FORWARD = 1 / 3
+FORWARD = 1 / 3
 """A forward pass costs a third of forward and back."""
 _ROWS = 1024
 
@@ -38,7 +38,7 @@ class Ledger:
     passes: float = 0.0
     stages: list[tuple[str, list[float]]] = dataclasses.field(default_factory=list)
 
-    def book(self, passes: float) -> None:
+    def book(self, passes: int | float) -> None:
         """Count so many rows for every model."""
         self.passes += passes
 
@@ -122,7 +122,7 @@ class Context:
 
     def predictions(self, models: Sequence[Model], ids: Array) -> Float[Tensor, "M b c"]:
         """What the models predict for some training rows (as they are, without gradients); counted in the ledger."""
-        self.ledger.book(_FORWARD * len(ids))
+        self.ledger.book(FORWARD * len(ids))
         return torch.stack([predicted(model, self.data, ids) for model in models])
 
     def finetune(self, models: Sequence[TorchModel], tuning: Tuning) -> list[TorchModel]:

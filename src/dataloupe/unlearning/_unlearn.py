@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from dataloupe._errors import BadInput
 from dataloupe._typing import Array, Facts, Ids
 from dataloupe.core import Lab, Model, Origin, Question, TorchModel
-from dataloupe.unlearning._context import Context, Unlearner, predicted
+from dataloupe.unlearning._context import Context, Ledger, Unlearner, predicted
 from dataloupe.unlearning._tuned import settings_of
 
 _LOOKED_AT = 64
@@ -87,6 +87,10 @@ def unlearn(  # budget: 7 parameters: what, from what, how, by whom
     """
     models = [model] if isinstance(model, TorchModel) else list(model)
     context = Context.of(question, lab, forget, kept=_kept(models, question), seed=seed)
+    retraining, settings = (
+        context.retraining,
+        settings_of(method),
+    )  # what cannot be told is refused before work starts
     start = time.perf_counter()
     many = getattr(method, "many", None)
     if many is not None:
@@ -95,6 +99,7 @@ def unlearn(  # budget: 7 parameters: what, from what, how, by whom
         alone = [context.at(i) for i in range(len(models))]
         found = [method(one, own) for one, own in zip(models, alone, strict=True)]
         context.ledger.book(float(np.mean([own.ledger.passes for own in alone])))
+        context.ledger.stages += stages_of([own.ledger for own in alone])
     finite = np.array([_is_finite(one, context) for one in found])
     kept = context.kept.copy()
     kept[context.forget] = False
@@ -108,17 +113,25 @@ def unlearn(  # budget: 7 parameters: what, from what, how, by whom
         forget=context.forget,
         finite=finite,
         passes=context.ledger.passes,
-        retraining=context.retraining,
+        retraining=retraining,
         seconds=time.perf_counter() - start,
         stages=context.ledger.stages,
         facts={
-            "settings": settings_of(method),
+            "settings": settings,
             "train": question.train.fingerprint,
             "forget": rows_digest(context.forget),
             "seed": seed,
         },
         notes=_notes(models, finite),
     )
+
+
+def stages_of(ledgers: Sequence[Ledger]) -> list[tuple[str, list[float]]]:
+    """The stages of models that went one by one, side by side; none if they did not go the same way."""
+    names = [[name for name, _ in one.stages] for one in ledgers]
+    if any(each != names[0] for each in names[1:]):
+        return []
+    return [(name, [x for one in ledgers for x in one.stages[i][1]]) for i, name in enumerate(names[0])]
 
 
 def rows_digest(ids: Array) -> str:
