@@ -175,9 +175,9 @@ def test_the_difficulty_is_the_predicted_change_of_margins(question: Question) -
 
 
 def test_a_regression_predicts_it_from_trainings(question: Question) -> None:
-    by = Regression(Subsets(n=N, count=6, fraction=0.75))
+    by = Regression(Subsets(n=N, count=20, fraction=0.75))
     plan = plan_unlearning(question, FORGET, methods={"DMM": DMM(by)}, lab=MemoryLab(), by=by)
-    assert plan.costs["DMM"].trainings == 6
+    assert plan.costs["DMM"].trainings == 20
     assert plan.difficulty is not None
     assert np.isfinite([*plan.difficulty.forget, plan.difficulty.retained]).all()
 

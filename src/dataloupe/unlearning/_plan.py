@@ -15,7 +15,7 @@ from dataloupe._identity import Stream
 from dataloupe._typing import Array, Facts, Ids
 from dataloupe.core import Lab, MemoryLab, Question, Subsets, input_leaves
 from dataloupe.unlearning._audit import trainings_behind
-from dataloupe.unlearning._context import Context, Unlearner
+from dataloupe.unlearning._context import FORWARD, Context, Unlearner
 from dataloupe.unlearning._matching import Mix
 from dataloupe.unlearning._predictors import Predictor
 from dataloupe.unlearning._rows import everything, predictions_of
@@ -26,7 +26,6 @@ STILL = ("DoNothing", "DMDirect")
 """Methods that leave the weights as they are."""
 LARGEST = 5
 """So many rows of the largest predicted change are named."""
-_FORWARD = 1 / 3
 _NEWTON, _PROBES = 5 / 3, 8
 _BLOCK = 1024
 
@@ -264,7 +263,7 @@ def _matching(mix: Mix, context: Context) -> float:
     forget, retained = len(context.forget), len(context.retained)
     draw, repeat = mix.sizes(forget, retained)
     shown = forget + retained * (1.0 - (1.0 - draw / retained) ** mix.epochs)
-    return mix.epochs * (draw + repeat * forget) + _FORWARD * shown
+    return mix.epochs * (draw + repeat * forget) + FORWARD * shown
 
 
 def _descents(method: Any, context: Context) -> float:
@@ -288,8 +287,8 @@ def _paired(method: Any, context: Context) -> float:
 def _scrub(method: Any, context: Context) -> float:
     """The teacher's forward pass, min and max steps; with rewind also a look at the rows to forget after every epoch."""
     forget, retained = len(context.forget), len(context.retained)
-    found = _FORWARD * (forget + retained) + _descents(method, context) + float(method.max_epochs * forget)
-    return found + _FORWARD * method.epochs * forget if method.rewind else found
+    found = FORWARD * (forget + retained) + _descents(method, context) + float(method.max_epochs * forget)
+    return found + FORWARD * method.epochs * forget if method.rewind else found
 
 
 def _newton(method: Any, context: Context) -> float:
