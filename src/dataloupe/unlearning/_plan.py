@@ -121,14 +121,19 @@ class Plan:
         many = f"{self.requests:,} request{'s' if self.requests > 1 else ''}"
         lines = [
             f"{len(self.forget)} of {self.rows} rows ({share:.1%}) to forget, request {self.digest}; {many}",
-            *self._table(),
-            self._answer(many),
+            *_aligned(self.table()),
+            *self.told(),
         ]
+        return "\n".join(lines)
+
+    def told(self) -> list[str]:
+        """What follows from the table, in sentences."""
+        lines = [self._answer(f"{self.requests:,} request{'s' if self.requests > 1 else ''}")]
         if len(self.duplicates):
             lines.append(_stay(self.duplicates))
         if self.difficulty is not None:
             lines.append(str(self.difficulty))
-        return "\n".join(lines)
+        return lines
 
     def to_json(self) -> Facts:
         """All of it, as JSON holds it."""
@@ -151,16 +156,12 @@ class Plan:
             "difficulty": None if self.difficulty is None else dataclasses.asdict(self.difficulty),
         }
 
-    def _table(self) -> list[str]:
+    def table(self) -> list[list[str]]:
+        """Head, methods and retraining, in words."""
         rows = [["method", "of a retraining", "trainings behind", "total", "cheaper from"]]
         for name, cost in self.costs.items():
-            rows.append([name, *cells_of(cost, idle=name in self.idle)])
-        rows.append([RETRAIN, "100.0%", "0", f"{self.requests:,.1f}", ""])
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        return [
-            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-            for row in rows
-        ]
+            rows.append([name, *_cells(cost, idle=name in self.idle)])
+        return [*rows, ["retraining", "100.0%", "0", f"{self.requests:,.1f}", ""]]
 
     def _answer(self, many: str) -> str:
         if self.verdict == RETRAIN:
@@ -235,7 +236,7 @@ def plan_unlearning(
     )
 
 
-def cells_of(cost: PlannedCost, *, idle: bool = False) -> list[str]:
+def _cells(cost: PlannedCost, *, idle: bool = False) -> list[str]:
     """Share, trainings behind, total, and the first number of requests that is cheaper, in words."""
     share = "unknown" if cost.share is None else f"{'<= ' if cost.most else ''}{cost.share:.1%}"
     total = "unknown" if cost.total is None else f"{cost.total:,.1f}"
@@ -243,6 +244,13 @@ def cells_of(cost: PlannedCost, *, idle: bool = False) -> list[str]:
     if cost.share is None:
         begins = "unknown"
     return [share, f"{cost.trainings:,}", total, "weights keep them" if idle else begins]
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
+    ]
 
 
 # --- shares, from settings ---------------------------------------------------------------------------------
