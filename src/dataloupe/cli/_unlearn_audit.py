@@ -203,8 +203,10 @@ def say_receipt(out: Out, receipt: Receipt) -> None:
         out.say(f"[dim]nothing to unlearn on {names}: doing nothing is below twice the floor[/]")
     for name, cost in receipt.costs.items():
         failed = receipt.failed(name)
-        verdict = "; ".join(failed) if failed else "passes"
-        colour = "red" if failed else "green"
+        verdict = "; ".join(failed) or (
+            "passes, as doing nothing would" if "forget" in judged.idle else "passes"
+        )
+        colour = "red" if failed else "yellow" if "forget" in judged.idle else "green"
         out.say(
             f"[bold]{name}[/]  {cost.share:.1%} of a retraining, {cost.verdict}: [bold {colour}]{escape(verdict)}[/]"
         )

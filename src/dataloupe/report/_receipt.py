@@ -41,7 +41,7 @@ class RootScale(Scale):
 
 
 def receipt_sentence(found: Receipt) -> str:
-    """Who passes the gates, in one clause."""
+    """Who passes the gates, in one clause; that there is nothing to unlearn, where that is so."""
     gone = f"{count(len(found.forget), 'training row')} of {found.rows:,} to forget"
     passed = [name for name in found.costs if not found.failed(name)]
     failed = [name for name in found.costs if found.failed(name)]
@@ -52,7 +52,8 @@ def receipt_sentence(found: Receipt) -> str:
         told.append(f"{joined(map(quoted, failed))} {'fails' if len(failed) == 1 else 'fail'}")
     judged = found.audit
     models = judged.methods[NOTHING].models
-    return f"{gone}: against {count(judged.oracles, 'model')} that never saw them, {', '.join(told)} ({models} models each)"
+    idle = "; doing nothing is near the floor as well" if "forget" in judged.idle else ""
+    return f"{gone}: against {count(judged.oracles, 'model')} that never saw them, {', '.join(told)} ({models} models each){idle}"
 
 
 def receipt_counts(found: Receipt) -> list[tuple[str, str]]:
@@ -84,6 +85,13 @@ def _verdict(found: Receipt, first: str) -> Verdict:
     failed, gates = found.failed(first), found.gates
     if failed:
         return Verdict(f"{first} fails", f"{'; '.join(failed)}. This is evidence, not proof", "disagree")
+    if "forget" in found.audit.idle:
+        words = (
+            "on the rows to forget doing nothing is near the floor as well, so there is little to tell it by"
+        )
+        return Verdict(
+            f"{first} passes, as doing nothing would", f"{words}. This is evidence, not proof", "undecided"
+        )
     words = f"normalised KLoM of at most {gates.forget:g} on the rows to forget, at most {gates.elsewhere:g} floors elsewhere"
     return Verdict(f"{first} passes", f"{words}. This is evidence, not proof", "agree")
 
@@ -251,7 +259,7 @@ def _worst(found: Receipt, name: str) -> Table:
 def _place(found: Receipt, point: WorstPoint) -> str:
     """A training row or a target, by number and label."""
     look = _look(found, point)
-    label = f" {look.label}" if look is not None and look.label else ""
+    label = f" ({look.label})" if look is not None and look.label else ""
     train = point.row < found.rows
     return f"{'row' if train else 'target'} {point.row if train else point.row - found.rows}{label}"
 
