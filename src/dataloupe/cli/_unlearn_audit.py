@@ -33,6 +33,10 @@ from dataloupe.unlearning import Gates, Receipt, Unlearner, audit, plan_unlearni
 Estimator = Literal["quantile", "gaussian", "a2d", "easydub"]
 Gate = Literal["first", "all", "none"]
 DIVERGED = "dl-697"
+WIDE = 104
+"""A terminal of so many columns has room for the whole table."""
+LEFT_OUT = ("p50", "p99", "retrained", "dist.")
+"""Columns that a narrower one does without."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,7 +150,7 @@ class Sweep(Judging):
                 found = self._tried(name, one, question, ids, lab)
             rows.append({"name": name, "settings": points_of(grid)[name], **found})
         finite = [row for row in rows if row["worst"] is not None]
-        best = min(finite, key=lambda row: row["worst"], default=None)
+        best = min(finite, key=lambda row: (row["p95"], row["share"]), default=None)
         say_sweep(out, rows, best)
         facts = {"method": words[0], "rows": rows, "best": None if best is None else best["name"]}
         return Result({**facts, "seed": self.seed, "forget": ids.tolist()}, failed=best is None)
@@ -187,6 +191,8 @@ class Sweep(Judging):
             "elsewhere": max(value for one, value in p95.items() if one != "forget") / floor,
             "worst": p95[split],
             "split": split,
+            "p95": sorted(p95.values(), reverse=True),
+            "most": None if np.isinf(receipt.audit.most) else receipt.audit.most,
             "diverged": receipt.audit.diverged.get(name, 0),
         }
 
@@ -197,7 +203,7 @@ def say_receipt(out: Out, receipt: Receipt) -> None:
     judged = receipt.audit
     out.say(f"{rows} to forget, request {receipt.digest}")
     out.say(f"[dim]KLoM ({judged.estimator}) from {judged.oracles} oracles; p95 with its interval[/]")
-    out.say(audit_table(receipt))
+    out.say(audit_table(receipt, wide=out.console.width >= WIDE))
     if judged.idle:
         names = ", ".join(judged.idle)
         out.say(f"[dim]nothing to unlearn on {names}: doing nothing is below twice the floor[/]")
@@ -213,31 +219,32 @@ def say_receipt(out: Out, receipt: Receipt) -> None:
     out.say("evidence, not proof")
 
 
-def audit_table(receipt: Receipt) -> Table:
-    """One line for every method and split; retrained models beside."""
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    columns = ("method", "split", "p50", "p95", "", "p99", "floor", "norm.", "acc.", "retrained", "dist.")
-    for column in columns:
-        table.add_column(
-            column, justify="left" if column in ("method", "split", "") else "right", no_wrap=True
-        )
+def audit_table(receipt: Receipt, *, wide: bool) -> Table:
+    """One line for every method and split; the accuracy of retrained models beside."""
     accuracy = receipt.audit.accuracy or {}
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for name, method in receipt.audit.methods.items():
         for place, (split, at) in enumerate(method.splits.items()):
             first = at.oracle_first
-            ends = "" if at.interval is None else f"[{at.interval[0]:.2f}, {at.interval[1]:.2f}]"
-            cells = [
-                name if place == 0 else "",
-                split,
-                _two(first.p50),
-                _two(first.p95),
-                ends,
-                _two(first.p99),
-            ]
-            cells += [_two(method.floor.oracle_first.p95), _two(at.normalised)]
-            cells += [_two(at.accuracy, 3), _two(accuracy.get(split), 3), _two(at.distance, 3)]
-            style = "dim" if name == "nothing" else ""
-            table.add_row(*(Line(cell, style) for cell in cells))
+            cells = {
+                "method": name if place == 0 else "",
+                "split": split,
+                "p50": _two(first.p50),
+                "p95": _two(first.p95),
+                "": "" if at.interval is None else f"[{at.interval[0]:.2f}, {at.interval[1]:.2f}]",
+                "p99": _two(first.p99),
+                "floor": _two(method.floor.oracle_first.p95),
+                "norm.": _two(at.normalised),
+                "acc.": _two(at.accuracy, 3),
+                "retrained": _two(accuracy.get(split), 3),
+                "dist.": _two(at.distance, 3),
+            }
+            shown = [column for column in cells if wide or column not in LEFT_OUT]
+            if not table.columns:
+                for column in shown:
+                    left = column in ("method", "split", "")
+                    table.add_column(column, justify="left" if left else "right", no_wrap=column != "method")
+            table.add_row(*(Line(cells[column], "dim" if name == "nothing" else "") for column in shown))
     return table
 
 
@@ -263,9 +270,14 @@ def say_sweep(out: Out, rows: list[dict[str, Any]], best: dict[str, Any] | None)
         table.add_row(*(Line(cell, "bold green" if chosen else "") for cell in cells))
     out.say(table)
     out.say(
-        "[dim]best: the least of the worst split's p95, over rows to forget, retained rows and targets alike; chosen on "
-        "these models, so report it by `unlearn audit` with another seed[/]"
+        "[dim]cost: of a retraining; elsewhere: the worst p95 of the other splits in floors; best: the least of the worst split's p95, over rows to forget, retained rows and targets alike (then of the "
+        "next, then the cheapest); chosen on these models, so report it by `unlearn audit` with another seed[/]"
     )
+    if best is not None and best["most"] is not None and best["worst"] > 0.99 * best["most"]:
+        out.say(
+            "  [yellow]note[/] the worst p95 is the most that KLoM can be with so few models: --estimator gaussian, or more "
+            "--models and --oracles, tell settings apart"
+        )
 
 
 def _two(value: float | None, digits: int = 2) -> str:

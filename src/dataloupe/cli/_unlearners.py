@@ -112,30 +112,34 @@ def made(
 
 def with_settings(word: str, method: Any, settings: dict[str, Any]) -> Any:
     """The method with other settings, its own or those of its mix (dl-997)."""
-    own = {field.name for field in dataclasses.fields(method)} - {"by", "mix"}
     mix = getattr(method, "mix", None)
-    inner = set() if mix is None else {field.name for field in dataclasses.fields(mix)}
-    strange = sorted(set(settings) - own - inner)
-    if strange:
-        takes = ", ".join(sorted(own | inner)) or "none"
-        raise BadInput(
-            "dl-997",
-            asked=f"{strange[0]} of {word}",
-            found=f"the settings {takes}",
-            do="name one of these, or none",
-        )
+    own = {field.name: field for field in dataclasses.fields(method) if field.name not in ("by", "mix")}
+    inner = {} if mix is None else {field.name: field for field in dataclasses.fields(mix)}
+    known = own | inner
+    given: dict[str, Any] = {}
     for name, value in settings.items():
-        holder = method if name in own else mix
-        if _unlike(value, getattr(holder, name)):
+        if name not in known:
+            raise BadInput(
+                "dl-997",
+                asked=f"{name} of {word}",
+                found=f"the settings {', '.join(sorted(known)) or 'none'}",
+                do="name one of these, or none",
+            )
+        usual = getattr(method if name in own else mix, name)
+        if _unlike(value, usual):
             raise BadInput(
                 "dl-997",
                 asked=f"{name}={value} of {word}",
-                found=f"a setting like {getattr(holder, name)}",
-                do=f"write a value of that kind: {name}={json.dumps(getattr(holder, name))}",
+                found=f"a setting like {usual}",
+                do=f"write a value of that kind: {name}={json.dumps(usual)}",
             )
-    if mix is not None and (changed := {name: value for name, value in settings.items() if name in inner}):
-        method = dataclasses.replace(method, mix=dataclasses.replace(mix, **changed))
-    return dataclasses.replace(method, **{name: value for name, value in settings.items() if name in own})
+        whole = value is None or "float" not in str(known[name].type)
+        given[name] = value if whole else float(value)
+    if mix is not None:
+        changed = {name: value for name, value in given.items() if name in inner}
+        given = {name: value for name, value in given.items() if name in own}
+        return dataclasses.replace(method, mix=dataclasses.replace(mix, **changed), **given)
+    return dataclasses.replace(method, **given)
 
 
 def _unlike(value: Any, usual: Any) -> bool:

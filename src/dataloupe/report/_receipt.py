@@ -84,16 +84,14 @@ def _verdict(found: Receipt, first: str) -> Verdict:
     """Of the first method; the others are beside it for comparison."""
     failed, gates = found.failed(first), found.gates
     if failed:
-        return Verdict(f"{first} fails", f"{'; '.join(failed)}. This is evidence, not proof", "disagree")
+        return Verdict("fails", f"{first}: {'; '.join(failed)}. This is evidence, not proof", "disagree")
     if "forget" in found.audit.idle:
         words = (
-            "on the rows to forget doing nothing is near the floor as well, so there is little to tell it by"
+            "doing nothing is near the floor on the rows to forget as well, so there is little to tell it by"
         )
-        return Verdict(
-            f"{first} passes, as doing nothing would", f"{words}. This is evidence, not proof", "undecided"
-        )
+        return Verdict("nothing to tell", f"{first} passes, but {words}", "undecided")
     words = f"normalised KLoM of at most {gates.forget:g} on the rows to forget, at most {gates.elsewhere:g} floors elsewhere"
-    return Verdict(f"{first} passes", f"{words}. This is evidence, not proof", "agree")
+    return Verdict("passes", f"{first}: {words}. This is evidence, not proof", "agree")
 
 
 def _request(found: Receipt) -> Ends:
@@ -149,7 +147,7 @@ def _chart(found: Receipt, split: str, scale: Scale, last: bool) -> Chart:
         value = fixed(at.oracle_first.p95) + ("" if at.interval is None else f" {between(at.interval)}")
         remark = "" if at.normalised is None or name == NOTHING else f"normalised {fixed(at.normalised)}"
         lines.append(Line(name, strip(mark), value, remark, quiet=name == NOTHING))
-    sentences = ()
+    sentences: tuple[str, ...] = ()
     if last:
         sentences = (
             f"The 95th percentile of KLoM ({found.audit.estimator}) over rows, with 95{HARD_SPACE}% intervals; the axis is a square root. "
