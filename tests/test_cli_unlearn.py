@@ -215,7 +215,7 @@ def test_only_the_first_method_decides_unless_told(
     run: Run, place: Path, asked: tuple, tmp_path: Path
 ) -> None:
     words = ("unlearn", "audit", *asked, "--lab", place / "lab", *FEW, "--out", tmp_path / "r.html")
-    words = (*words, "--gate-elsewhere", 20)
+    words = (*words, "--gate-elsewhere", 4)
     destroyed = ("--settings", "lr=30", "epochs=3")
     code, said, _ = run(*words, "--methods", "gradient-descent,retrain", *destroyed, "--json")
     failed = json.loads(said)["failed"]
@@ -315,7 +315,7 @@ def test_what_cannot_be_meant_ends_with_2(
         ('{"ids": [3], "digest": "abc"}', "question", "dl-994"),
         ('{"ids": [3], "train": "abc"}', "question", "dl-994"),
         ('{"ids": [500]}', "question", "dl-109"),
-        ('{"ids": [3, 3]}', "question", "dl-111"),
+        ('{"ids": [3, 3]}', "question", "dl-110"),
         ('{"ids": [3]}', "ridge", "dl-662"),
         (json.dumps({"ids": list(range(120))}), "question", "dl-661"),
         ('{"ids": [3]}', "nothing", "dl-982"),

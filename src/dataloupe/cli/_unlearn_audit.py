@@ -260,7 +260,8 @@ def say_sweep(out: Out, rows: list[dict[str, Any]], best: dict[str, Any] | None)
         "on",
         "",
     ):
-        table.add_column(column, justify="left" if column in ("settings", "on", "") else "right")
+        left = column in ("settings", "on", "")
+        table.add_column(column, justify="left" if left else "right", no_wrap=column == "")
     for row in rows:
         chosen = best is not None and row is best
         share = "-" if row["share"] is None else f"{row['share']:.1%}"
