@@ -42,14 +42,7 @@ def cnn() -> dl.Question:
 
 SETTINGS = {
     "digits": {"question": digits, "subsets": 8000, "dim": 4096, "trak": 10, "models": 100, "group": "8"},
-    "fashion": {
-        "question": fashion,
-        "subsets": 3000,
-        "dim": 2048,
-        "trak": 5,
-        "models": 100,
-        "group": "Shirt",
-    },
+    "fashion": {"question": fashion, "subsets": 3000, "dim": 2048, "trak": 5, "models": 100, "group": "Shirt"},
     "cnn": {"question": cnn, "subsets": 300, "dim": 2048, "trak": 5, "models": 50, "group": "Shirt"},
 }
 

@@ -53,7 +53,7 @@ class Judging(Forgetting):
     def check(self, methods: Mapping[str, Unlearner], question: Question, ids: Int[np.ndarray, " f"]) -> None:
         """Rows, learner and numbers of models, refused before any work."""
         plan_unlearning(question, ids, methods=methods)
-        sides = [np.random.default_rng(0).normal(size=(max(k, 1), 1)) for k in (self.models, self.oracles)]
+        sides = [np.arange(max(k, 1), dtype=np.float64)[:, None] for k in (self.models, self.oracles)]
         klom(*sides, estimator=self.estimator)
 
 
