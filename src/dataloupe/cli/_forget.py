@@ -14,12 +14,13 @@ from rich.table import Table
 from rich.text import Text as Line
 
 from dataloupe._errors import BadInput
-from dataloupe.cli._base import Folder, MaybeNumber, Number, Out, Result, Text, Verb, load_question
+from dataloupe.cli._base import MaybeNumber, Number, Out, Result, Text, Verb, load_question
 from dataloupe.cli._methods import Method, Settings
 from dataloupe.core import Attribution, Question, check_ids
 from dataloupe.lab import Lab
 from dataloupe.unlearning import pick_ends, pick_like, pick_random, pick_where, rows_digest
 
+File = Annotated[Path, tyro.conf.arg(metavar="FILE")]
 WAYS = (
     "--random K, --component J with --top A or --bottom B, --like ROW with --count K, or --where COLUMN=VALUE"
 )
@@ -58,7 +59,7 @@ class Pick(Verb):
     """over how many models"""
     lab: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
     """the folder that remembers the attribution, for --component and --like"""
-    out: Folder = Path("forget.json")
+    out: File = Path("forget.json")
     """the file"""
 
     def run(self, out: Out) -> Result:
@@ -137,7 +138,7 @@ class ShowRows(Verb):
 
     question: Annotated[Text, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.py:NAME")]
     """the question: a Python file and the name it has there"""
-    forget: Folder = Path("forget.json")
+    forget: File = Path("forget.json")
     """the file"""
 
     def run(self, out: Out) -> Result:

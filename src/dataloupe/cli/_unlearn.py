@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe.cli._base import Folder, Number, Out, Result, Text, Verb, load_question
-from dataloupe.cli._forget import read_forget
+from dataloupe.cli._forget import File, read_forget
 from dataloupe.cli._unlearn_audit import AuditThem, Sweep
 from dataloupe.cli._unlearners import Behind, Forgetting, made, place_of, settings_of, words_of
 from dataloupe.core import Subsets, TorchModel, torch_model
@@ -38,7 +38,7 @@ class Plan(Verb):
 
     question: Annotated[Text, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.py:NAME")]
     """the question: a Python file and the name it has there"""
-    forget: Folder
+    forget: File
     """the rows to forget: a file of `forget pick`, or {"ids": [3, 14]}"""
     behind: Annotated[Behind, tyro.conf.arg(name="")]
     methods: Text = "dmm,scrub,gradient-descent"

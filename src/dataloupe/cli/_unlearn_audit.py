@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text as Line
 
 from dataloupe._errors import BadInput
-from dataloupe.cli._base import Folder, Number, Out, Result, Text
-from dataloupe.cli._forget import writable
+from dataloupe.cli._base import Number, Out, Result, Text
+from dataloupe.cli._forget import File, writable
 from dataloupe.cli._unlearners import (
     Forgetting,
     grid_of,
@@ -78,7 +78,7 @@ class AuditThem(Judging):
     """on all others: the 95th percentile of KLoM is at most so many floors"""
     seed: Number = 0
     """of models, oracles and methods"""
-    out: Folder = Path("receipt.html")
+    out: File = Path("receipt.html")
     """the page; its numbers are written beside it, as .json"""
 
     def run(self, out: Out) -> Result:

@@ -13,8 +13,8 @@ from jaxtyping import Int
 
 from dataloupe import unlearning
 from dataloupe._errors import BadInput
-from dataloupe.cli._base import Asking, Folder, Number, load_question
-from dataloupe.cli._forget import read_forget
+from dataloupe.cli._base import Asking, Number, load_question
+from dataloupe.cli._forget import File, read_forget
 from dataloupe.core import Question, Subsets
 from dataloupe.lab import Lab
 from dataloupe.methods import TRAK
@@ -64,7 +64,7 @@ class Behind:
 class Forgetting(Asking):
     """A verb that computes on a question and rows to forget."""
 
-    forget: Folder
+    forget: File
     """the rows to forget: a file of `forget pick`, or {"ids": [3, 14]}"""
     behind: Annotated[Behind, tyro.conf.arg(name="")]
 
