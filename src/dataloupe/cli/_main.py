@@ -15,6 +15,7 @@ from dataloupe.cli._demo import Demo
 from dataloupe.cli._diff import Diff
 from dataloupe.cli._doctor import Doctor
 from dataloupe.cli._export import Export
+from dataloupe.cli._forget import Forget
 from dataloupe.cli._groups import Groups
 from dataloupe.cli._judge import Judge
 from dataloupe.cli._leaks import Leaks
@@ -25,6 +26,7 @@ from dataloupe.cli._report import Report
 from dataloupe.cli._show import Show
 from dataloupe.cli._space import Space
 from dataloupe.cli._support import Support
+from dataloupe.cli._unlearn import Unlearn
 from dataloupe.cli._what_if import WhatIf
 
 DONE, CLAIM_FAILED, BAD_USE, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
@@ -41,6 +43,8 @@ Verbs = (
     | Annotated[Mislabels, tyro.conf.subcommand("mislabels")]
     | Annotated[Space, tyro.conf.subcommand("space")]
     | Annotated[Diff, tyro.conf.subcommand("diff")]
+    | Annotated[Forget, tyro.conf.subcommand("forget")]
+    | Annotated[Unlearn, tyro.conf.subcommand("unlearn")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Export, tyro.conf.subcommand("export")]
@@ -55,7 +59,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.SuppressFixed)
     verb = tyro.cli(Verbs, prog="dataloupe", description=ABOUT, args=words, config=config)
-    sys.exit(carry_out(verb.verb if isinstance(verb, Diff) else verb))
+    sys.exit(carry_out(verb.verb if isinstance(verb, Diff | Forget | Unlearn) else verb))
 
 
 def carry_out(verb: Verb) -> int:

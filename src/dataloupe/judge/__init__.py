@@ -1,6 +1,9 @@
 """Judges: how well an attribution predicts what retraining does, each number with its interval."""
 
 from dataloupe.judge._audit import Audit as Audit
+from dataloupe.judge._audit import MethodAudit as MethodAudit
+from dataloupe.judge._audit import SplitAudit as SplitAudit
+from dataloupe.judge._audit import WorstPoint as WorstPoint
 from dataloupe.judge._audit import audit_outputs as audit_outputs
 from dataloupe.judge._bootstrap import Bootstrap as Bootstrap
 from dataloupe.judge._bootstrap import Interval as Interval

@@ -7,6 +7,7 @@ from typing import Any
 from dataloupe.core import Attribution, Outcomes
 from dataloupe.report._parts import Parts
 from dataloupe.report._words import count, facts, share
+from dataloupe.unlearning import Receipt
 
 UNITS = {
     "output": "the output's own: a score is a change of the output",
@@ -28,8 +29,11 @@ class Origin:
 
 
 def origins(parts: Parts) -> list[Origin]:
-    """A card for every attribution, and one for the outcomes."""
+    """A card for every attribution, every method that was audited, and the outcomes."""
     cards = [_of_attribution(method.attribution) for method in parts.every]
+    for use in parts.uses:
+        if isinstance(use, Receipt):
+            cards += [_of_unlearning(use, name) for name in use.costs]
     return cards if parts.outcomes is None else [*cards, _of_outcomes(parts.outcomes)]
 
 
@@ -48,6 +52,23 @@ def _of_attribution(attribution: Attribution) -> Origin:
         _groups(General=general, Settings=info.settings, Cost=info.cost, Certificate=info.certificate),
         info.note,
     )
+
+
+def _of_unlearning(receipt: Receipt, name: str) -> Origin:
+    cost = receipt.costs[name]
+    general = {
+        "request": receipt.digest,
+        "training data": receipt.train,
+        "question": receipt.question,
+        "seed": str(receipt.seed),
+    }
+    spent = {
+        "rows gone over, a model": round(cost.passes),
+        "share of a retraining": share(round(cost.share, 4)),
+        "seconds a model": cost.seconds,
+        "trainings behind it": cost.trainings,
+    }
+    return Origin(f"Unlearning by {name}", _groups(General=general, Settings=cost.settings, Cost=spent))
 
 
 def _of_outcomes(outcomes: Outcomes) -> Origin:

@@ -30,8 +30,10 @@ from dataloupe.report._cards import check_targets, choose_targets, target_cards
 from dataloupe.report._judged import plots, rank_chart, removal_views
 from dataloupe.report._origin import origins
 from dataloupe.report._parts import Parts, judged, sort_parts
+from dataloupe.report._receipt import receipt_counts
 from dataloupe.report._uses import panels, use_sentence
 from dataloupe.report._words import between, capital, count, fixed, joined, quoted
+from dataloupe.unlearning import Receipt
 
 READING = {
     "output": "Scores are in the output's own units: a score is a change of the output.",
@@ -53,6 +55,7 @@ Part = (
     | Difference
     | Enrichment
     | Counterfactual
+    | Receipt
 )
 
 
@@ -111,6 +114,8 @@ def render(parts: Parts, *, title: str | None, targets: list[int] | None, top: i
         "cards": target_cards(parts, rows, top),
         "answers": answer_views(parts.answers, main),
         "panels": panels(parts.uses, main),
+        "receipts": any(isinstance(use, Receipt) for use in parts.uses),
+        "scores": not all(isinstance(use, Receipt) for use in parts.uses) or _scored(parts),
         "ranks": rank_chart(parts.ranks),
         "plots": plots(parts.ranks, parts.calibrations),
         "removals": removal_views(parts.removals),
@@ -152,6 +157,11 @@ def _summary(parts: Parts) -> str:
     return capital("; ".join(found))
 
 
+def _scored(parts: Parts) -> bool:
+    """Whether the page speaks of scores at all."""
+    return bool(parts.every or parts.ranks or parts.calibrations or parts.removals or parts.answers)
+
+
 def _counts(parts: Parts) -> list[tuple[str, str]]:
     """The few numbers that stand under the title."""
     main, outcomes = parts.main, parts.outcomes
@@ -159,6 +169,8 @@ def _counts(parts: Parts) -> list[tuple[str, str]]:
     if main is not None:
         found += [(f"{main.n:,}", "training examples"), (f"{main.m:,}", "target rows")]
         found.append((str(len(parts.methods)), "method" if len(parts.methods) == 1 else "methods"))
+    if main is None and parts.uses and isinstance(parts.uses[0], Receipt):
+        found += receipt_counts(parts.uses[0])
     if outcomes is not None:
         found.append((f"{outcomes.subsets.count * outcomes.repeats:,}", "fresh retrainings"))
     return found

@@ -38,6 +38,26 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of a table: its cells, an example that may stand before them, and how it is drawn."""
+
+    cells: tuple[str, ...]
+    picture: Picture | None = None
+    tone: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Numbers side by side; the first ``words`` columns are words."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[Row, ...]
+    words: int = 1
+    sentence: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Panel:
     """One use as it stands on the page."""
 
@@ -50,6 +70,7 @@ class Panel:
     pairs: bool = False
     cards: tuple[Scored, ...] = ()
     ends: tuple[Ends, ...] = ()
+    tables: tuple[Table, ...] = ()
     rest: str = ""
     notes: tuple[str, ...] = ()
 

@@ -21,8 +21,9 @@ from dataloupe.apps import (
 from dataloupe.core import Attribution, Examples, Outcomes
 from dataloupe.judge import LDS, Calibration, RemovalTest, calibration, lds
 from dataloupe.report._png import check_image
+from dataloupe.unlearning import Receipt
 
-Use = Support | Leaks | Mislabels | GroupInfluences | Difference | Enrichment | Counterfactual
+Use = Support | Leaks | Mislabels | GroupInfluences | Difference | Enrichment | Counterfactual | Receipt
 KINDS = (Attribution, Outcomes, LDS, Calibration, RemovalTest, WhatIf, *get_args(Use))
 
 CONTROLS = ("random", "similarity", "gradient norm", "bm25")
@@ -217,6 +218,8 @@ def _check_use(use: Use, main: Method) -> None:
             fits = about.sides[0].vectors.shape[1] == n and len(about.cosine) == m
         case Counterfactual():
             fits = int(about.examples.max()) < len(main.targets)
+        case Receipt():
+            fits = about.rows == n
     if not fits:
         _refuse(f"{type(use).__name__} over other data than the {n} rows and {m} targets beside it")
 

@@ -22,7 +22,9 @@ from dataloupe.report._difference import difference_panel, difference_sentence
 from dataloupe.report._judged import Chart, Line, Plot, Verdict
 from dataloupe.report._panel import Entry, Panel, example_of, target_of
 from dataloupe.report._parts import Method, Use
+from dataloupe.report._receipt import receipt_panel, receipt_sentence
 from dataloupe.report._words import HARD_SPACE, between, capital, count, fixed, in_scale, share, signed
+from dataloupe.unlearning import Receipt
 
 SUPPORTS, ROWS, PAIRS, CARDS = 10, 6, 10, 16
 """How many are shown: supports, training examples of each, pairs, suspicious labels; the rest is counted."""
@@ -80,6 +82,8 @@ def use_sentence(use: Use) -> str:
             return difference_sentence(use.difference)
         case Counterfactual():
             return counterfactual_sentence(use)
+        case Receipt():
+            return receipt_sentence(use)
 
 
 def _panel(use: Use, main: Method | None) -> Panel:
@@ -98,6 +102,8 @@ def _panel(use: Use, main: Method | None) -> Panel:
             return difference_panel(use.difference, use, main)
         case Counterfactual():
             return counterfactual_panel(use)
+        case Receipt():
+            return receipt_panel(use)
 
 
 def _support(found: Support, main: Method | None) -> Panel:

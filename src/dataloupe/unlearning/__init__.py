@@ -23,6 +23,10 @@ from dataloupe.unlearning._pick import pick_random as pick_random
 from dataloupe.unlearning._pick import pick_where as pick_where
 from dataloupe.unlearning._plain import DoNothing as DoNothing
 from dataloupe.unlearning._plain import Retrain as Retrain
+from dataloupe.unlearning._plan import Difficulty as Difficulty
+from dataloupe.unlearning._plan import Plan as Plan
+from dataloupe.unlearning._plan import PlannedCost as PlannedCost
+from dataloupe.unlearning._plan import plan_unlearning as plan_unlearning
 from dataloupe.unlearning._predictors import Attributed as Attributed
 from dataloupe.unlearning._predictors import Gradients as Gradients
 from dataloupe.unlearning._predictors import Predictor as Predictor

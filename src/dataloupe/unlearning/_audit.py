@@ -89,6 +89,7 @@ def audit(  # budget: 8 parameters, five of which say how many and how judged, w
         question=question.identity,
         rows=question.n,
         seed=seed,
+        looks=(question.train, question.targets),
     )
 
 

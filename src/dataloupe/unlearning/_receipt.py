@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from dataloupe._typing import Facts
+from dataloupe.core import Examples
 from dataloupe.judge import Audit
 
 WORDS = "evidence, not proof"
@@ -57,7 +58,8 @@ class Gates:
 class Receipt:
     """What was asked, what each method cost, and how far it is from retraining: evidence, not proof.
 
-    ``audit`` holds the judged numbers with their floors; ``digest`` and ``train`` name the rows and the data.
+    ``audit`` holds the judged numbers with their floors; ``digest`` and ``train`` name the rows and the data. ``gates``
+    are what must hold. ``looks`` are the training rows and targets, so that a page can show some.
     """
 
     audit: Audit
@@ -68,6 +70,8 @@ class Receipt:
     question: str
     rows: int
     seed: int
+    gates: Gates = Gates()
+    looks: tuple[Examples, Examples] | None = None
 
     def failed(self, method: str, gates: Gates | None = None) -> list[str]:
         """The gates that a method does not pass, in words; empty where it passes all.
@@ -76,7 +80,7 @@ class Receipt:
         ``elsewhere`` floors). On the others: the 95th percentile at most ``elsewhere`` floors. A method of which all
         models diverged does not get here; one of which some did, fails.
         """
-        gates = gates or Gates()
+        gates = gates or self.gates
         judged = self.audit.methods[method]
         floor = judged.floor.oracle_first.p95
         found = []
@@ -124,5 +128,6 @@ class Receipt:
                 }
                 for name, cost in self.costs.items()
             },
+            "gates": dataclasses.asdict(self.gates),
             "failed": {name: self.failed(name) for name in self.costs},
         }
