@@ -5,12 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataloupe._errors import BadInput
 from dataloupe.solve import RemovalDesign
 
 
 def drawn(k, n, seed, share=0.7):
     rng = np.random.default_rng(seed)
     masks = rng.random((k, n)) < share
+    masks[0], masks[1] = True, False  # every row varies
     return masks, rng.standard_normal((k, 3))
 
 
@@ -35,7 +37,7 @@ def test_a_sum_is_that_of_the_ridge_weights(k, n, seed, penalty):
     weights = ridge(masks, y, penalty)
     v, rest = design.weights(removed, penalty)
     assert np.allclose(v @ (y - y.mean(0)), weights[removed].sum(0), atol=1e-8)
-    assert np.allclose(design.singles(removed, penalty).sum(1), v, atol=1e-8)
+    assert np.allclose(design.own(removed, penalty)[0].sum(1), v, atol=1e-8)
     e = np.isin(np.arange(n), removed)
     assert np.allclose(rest, e - (masks - masks.mean(0)).T @ v, atol=1e-10)
 
@@ -56,6 +58,21 @@ def test_a_prediction_left_out_is_that_of_a_fit_without_it(k, n):
         assert np.allclose(found[i], expected, atol=1e-8)
 
 
+@pytest.mark.parametrize(("k", "n"), [(12, 30), (60, 9)])
+def test_a_rows_own_weight_can_go_unpenalised(k, n):
+    masks, y = drawn(k, n, seed=2)
+    design, removed = RemovalDesign(masks), np.array([1, 4, 7])
+    v, _ = design.weights(removed, 0.8)
+    singles, gain = design.own(removed, 0.8)
+    m = masks - masks.mean(0)
+    for place, row in enumerate(removed):
+        penalties = 0.8 * design.scale * np.eye(n)
+        penalties[row, row] = 0.0
+        weights = np.linalg.solve(m.T @ m + penalties, m.T @ (y - y.mean(0)))
+        found = (v + gain[place] * singles[:, place]) @ (y - y.mean(0))
+        assert np.allclose(found, weights[removed].sum(0), atol=1e-8)
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 999), penalty=st.sampled_from([0.1, 1.0, 30.0]), wide=st.booleans())
 def test_a_group_whose_rows_do_the_same_is_exact_at_any_penalty(seed, penalty, wide):
@@ -68,3 +85,12 @@ def test_a_group_whose_rows_do_the_same_is_exact_at_any_penalty(seed, penalty, w
     assert np.allclose(unshrunk @ (y - y.mean(0)), len(group) * effect, rtol=1e-6)
     shrunk, _ = design.weights(group, penalty, "sum")
     assert (np.abs(shrunk @ (y - y.mean(0))) < 0.99 * len(group) * np.abs(effect)).all()
+
+
+def test_a_row_that_every_training_kept_is_refused():
+    masks, _ = drawn(10, 6, seed=0)
+    masks[:, 2] = True
+    with pytest.raises(BadInput, match="dl-684"):
+        RemovalDesign(masks).weights(np.array([1, 2]), 0.5)
+    with pytest.raises(BadInput, match="dl-684"):
+        RemovalDesign(masks).own(np.array([2]), 0.5)

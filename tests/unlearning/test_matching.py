@@ -127,13 +127,7 @@ def test_the_mix_holds_at_least_the_share_asked_for_and_no_more_than_there_is(fo
 
 
 def test_a_mix_that_cannot_be_meant():
-    for settings in (
-        {"epochs": 0},
-        {"lr": 0.0},
-        {"forget_share": 1.0},
-        {"optimizer": "lion"},
-        {"ratio": -1.0},
-    ):
+    for settings in ({"epochs": 0}, {"lr": -1.0}, {"forget_share": 1.0}, {"ratio": -1.0}, {"least": 2.0}):
         with pytest.raises(BadInput, match="dl-690"):
             Mix(**settings)
     assert all(isinstance(m, Unlearner) for m in (DMM(Given(None)), OracleMatching(), DMDirect(Given(None))))

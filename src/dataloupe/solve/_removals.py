@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from dataloupe._errors import BadInput
+
 Effect = Literal["sum", "group", "diag"]
 """How single effects make that of a group: added, with their common part unshrunk, or each row's own alone."""
 
@@ -60,7 +62,11 @@ class RemovalDesign:
     def weights(
         self, removed: Int[np.ndarray, " f"], penalty: float, effect: Literal["sum", "group"] = "sum"
     ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " n"]]:
-        """v of the trainings, and what they do not tell of the removal."""
+        """v of the trainings, and what they do not tell of the removal.
+
+        Raises ``BadInput`` dl-684 for rows that all trainings kept, or none.
+        """
+        self._check_varied(removed)
         e = np.zeros(self.masks.shape[1])
         e[removed] = 1.0
         v, inverse = self._solved(e, penalty)
@@ -69,11 +75,23 @@ class RemovalDesign:
             v = v / (1.0 - shrunk)
         return v, e - self._centred.T @ v
 
-    def singles(self, removed: Int[np.ndarray, " f"], penalty: float) -> Float[np.ndarray, "k f"]:
-        """v of each row of the removal alone."""
-        e = np.zeros((self.masks.shape[1], len(removed)))
+    def own(
+        self, removed: Int[np.ndarray, " f"], penalty: float
+    ) -> tuple[Float[np.ndarray, "k f"], Float[np.ndarray, " f"]]:
+        """v of each row alone, and how much of its weight to add to the sum where its own weight is not to be penalised.
+
+            gain_x = p (A e)_x / (1 - p A_xx),    A = (M'M + p I)^-1
+
+        For the outputs of a removed row x: what it does to itself is far larger than what rows do to each other.
+        """
+        self._check_varied(removed)
+        n, p = self.masks.shape[1], penalty * self.scale
+        e = np.zeros((n, len(removed)))
         e[removed, np.arange(len(removed))] = 1.0
-        return self._solved(e, penalty)[0]
+        v, inverse = self._solved(e, penalty)
+        together = inverse[removed].sum(axis=1)
+        alone = inverse[removed, np.arange(len(removed))]
+        return v, p * together / (1.0 - p * alone)
 
     def left_out(self, outputs: Float[np.ndarray, "k m"], penalty: float) -> Float[np.ndarray, "k m"]:
         """Every training's centred output, predicted by the regression on all the others (a mean of its own included)."""
@@ -86,6 +104,17 @@ class RemovalDesign:
         fitted = basis @ (share[:, None] * (basis.T @ centred))
         own = (basis**2 @ share + 1.0 / len(outputs))[:, None]
         return (fitted - own * centred) / (1.0 - own)
+
+    def _check_varied(self, removed: Int[np.ndarray, " f"]) -> None:
+        kept = self.masks[:, removed].sum(axis=0)
+        still = removed[(kept == 0) | (kept == len(self.masks))]
+        if len(still):
+            raise BadInput(
+                "dl-684",
+                asked=f"what removing row {still[0]} does",
+                found=f"{len(self.masks)} trainings, all of which kept it or none of which did",
+                do="give more subsets: some that keep each row and some that do not",
+            )
 
     def _solved(
         self, e: Float[np.ndarray, "n *f"], penalty: float

@@ -1,12 +1,14 @@
 """What retraining without some rows would do to every prediction of every row, predicted."""
 
 import dataclasses
+from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from dataloupe._errors import BadInput
+from dataloupe._identity import Stream
 from dataloupe.core import AbstractAttributor, Attribution, Lab, Question, Subsets, needs_units
 from dataloupe.solve import PENALTIES, Effect, RemovalDesign
 from dataloupe.unlearning._context import Context
@@ -14,6 +16,10 @@ from dataloupe.unlearning._rows import everything
 
 PROBES = 64
 """Random combinations of trainings that the scale of a prior, and columns that a penalty, are chosen on."""
+
+
+SHARED = 2.0
+"""How much more a change of rows that stay must be than its noise, before any of it counts."""
 
 
 @runtime_checkable
@@ -50,8 +56,14 @@ class Regression:
         change = - v'Y - a s'(e - M'v),      a = <s'M', Y> / <s'M', s'M'> over random combinations of trainings
 
     Subsets of one size cannot tell what the size itself does: effects are told but for their mean over all rows, which is
-    taken to be 0. ``effect``: ``sum`` of single effects, ``group`` (what the rows have in common is not shrunk), or ``diag`` (each row's
-    own effect on itself, nothing else). ``penalty`` is chosen by leave-one-out over the trainings unless given.
+    taken to be 0. ``penalty`` is chosen by leave-one-out over the trainings unless given. ``effect``:
+
+    - ``sum`` of single effects, all shrunk by the penalty;
+    - ``group``: a row's own weight in its own outputs is not penalised, and what the rows have in common is shrunk only as far as it may be noise. With d the change that leaving it
+      unpenalised makes (:class:`solve.RemovalDesign`), and its noise s^2 = residual variance |v_group - v_sum|^2, the
+      share ``max(0, 1 - sum s^2 / sum d^2)`` of d is added (James and Stein), for every column, removed rows and each class of the
+      others apart (twice the noise for these, whose rows share it);
+    - ``diag``: each row's own effect on itself, nothing else.
 
     Raises ``BadInput`` dl-680 (settings), dl-681 (subsets of other data).
 
@@ -107,6 +119,7 @@ class Fitted:
     penalty: float
     prior: Along | None
     multiple: float
+    strata: Int[np.ndarray, " rows"]
 
     @classmethod
     def of(cls, asked: Regression, question: Question, lab: Lab) -> "Fitted":
@@ -126,21 +139,69 @@ class Fitted:
         prior = None if asked.prior is None else scores_of(asked.prior, every, lab)
         multiple = 0.0 if prior is None else _multiple(design, outputs, prior)
         penalty = asked.penalty or _penalty(design, outputs, prior, multiple)
-        return cls(design, outputs, columns, penalty, prior, multiple)
+        return cls(design, outputs, columns, penalty, prior, multiple, _strata(every))
 
     def changes(self, removed: Int[np.ndarray, " f"], effect: Effect) -> Float[np.ndarray, "rows c"]:
         """Predictions after the removal minus before."""
         if effect == "diag":
             return self._own(removed)
-        v, rest = self.design.weights(removed, self.penalty, effect)
+        v, rest = self.design.weights(removed, self.penalty)
+        found = self._told(v, rest)
+        if effect == "group":
+            unshrunk, left = self.design.weights(removed, self.penalty, "group")
+            weights = np.zeros(len(found)) + float(((unshrunk - v) ** 2).sum())
+            more = self._told(unshrunk, left) - found
+            singles, gain = self.design.own(removed, self.penalty)
+            own = gain[:, None] * self._beside_the_prior(removed, singles)
+            found[removed] += own
+            more[removed] -= own
+            weights[removed] = ((unshrunk[:, None] - v[:, None] - gain * singles) ** 2).sum(axis=0)
+            strata = self.strata.copy()
+            strata[removed] = -1
+            found += _beyond_noise(more, weights[:, None] * self._residual, strata)
+        return -found
+
+    def _beside_the_prior(
+        self, removed: Int[np.ndarray, " f"], singles: Float[np.ndarray, "k f"]
+    ) -> Float[np.ndarray, "f c"]:
+        """Each removed row's own ridge weight, less what the prior said of it already."""
+        outputs = self.outputs.reshape(len(self.outputs), -1, self.columns)[:, removed]
+        found = np.einsum("kf,kfc->fc", singles.astype(np.float32), outputs).astype(np.float64)
+        if self.prior is None:
+            return found
+        targets = (removed[:, None] * self.columns + np.arange(self.columns)).ravel()
+        told = self.prior.on(targets).along(self._explained(singles)).reshape(len(removed), len(removed), -1)
+        return found - self.multiple * told[np.arange(len(removed)), np.arange(len(removed))]
+
+    def _explained(self, singles: Float[np.ndarray, "k f"]) -> Float[np.ndarray, "n f"]:
+        """M'v: what the trainings tell of each single removal."""
+        return self.design.masks.T.astype(np.float64) @ (singles - singles.mean(axis=0))
+
+    def _told(self, v: Float[np.ndarray, " k"], rest: Float[np.ndarray, " n"]) -> Float[np.ndarray, "rows c"]:
+        """What the trainings say, and of what they do not the prior."""
         found = (v.astype(np.float32) @ self.outputs).astype(np.float64)
         if self.prior is not None:
             found = found + self.multiple * self.prior.along(rest[:, None])[0]
-        return -found.reshape(-1, self.columns)
+        return found.reshape(-1, self.columns)
+
+    @cached_property
+    def _residual(self) -> Float[np.ndarray, "rows c"]:
+        """The variance of outputs that the regression leaves: all of it, times the share that it leaves of a spread of them."""
+        some = _spread(self.outputs.shape[1])
+        wanted = self.outputs[:, some].astype(np.float64)
+        if self.prior is not None:
+            wanted = wanted - self.multiple * self.prior.on(some).along(
+                self.design.masks.T.astype(np.float64)
+            )
+        centred = wanted - wanted.mean(axis=0)
+        left = float(((self.design.left_out(wanted, self.penalty) - centred) ** 2).sum())
+        share = min(1.0, left / max(float((self.outputs[:, some].astype(np.float64) ** 2).sum()), 1e-300))
+        variance = np.einsum("km,km->m", self.outputs, self.outputs) / (len(self.outputs) - 1)
+        return share * variance.astype(np.float64).reshape(-1, self.columns)
 
     def _own(self, removed: Int[np.ndarray, " f"]) -> Float[np.ndarray, "rows c"]:
         """Each removed row's effect on itself; nothing happens to the others. Of the trainings alone."""
-        single = self.design.singles(removed, self.penalty)
+        single = self.design.own(removed, self.penalty)[0]
         outputs = self.outputs.reshape(len(self.outputs), -1, self.columns)
         found = np.zeros(outputs.shape[1:])
         for v, row in zip(single.T, removed, strict=True):
@@ -242,18 +303,47 @@ def _centred(values: Float[np.ndarray, "k r m"]) -> Float[np.ndarray, "k m"]:
 
 def _multiple(design: RemovalDesign, outputs: Float[np.ndarray, "k m"], prior: Along) -> float:
     """The one scale of a prior, by least squares over random combinations of trainings."""
-    told = np.random.Generator(np.random.PCG64(0)).standard_normal((len(outputs), PROBES))
+    told = Stream.root(0)("probes").numpy().standard_normal((len(outputs), PROBES))
     told -= told.mean(axis=0)
     predicted = prior.along(design.masks.T.astype(np.float64) @ told)
     seen = told.T.astype(np.float32) @ outputs
     return float((predicted * seen).sum() / max(float((predicted**2).sum()), 1e-300))
 
 
+def _beyond_noise(
+    more: Float[np.ndarray, "rows c"], noise: Float[np.ndarray, "rows c"], strata: Int[np.ndarray, " rows"]
+) -> Float[np.ndarray, "rows c"]:
+    """The share of a change that is no noise, by stratum of rows and by column (James and Stein 1961).
+
+    Rows that stay (strata from 0) share their noise, so that there are fewer of it than rows: it counts ``SHARED`` times.
+    """
+    found = more.copy()
+    for stratum in np.unique(strata):
+        rows = strata == stratum
+        size = np.maximum((more[rows] ** 2).sum(axis=0), 1e-300)
+        times = 1.0 if stratum < 0 else SHARED
+        found[rows] *= np.maximum(0.0, 1.0 - times * noise[rows].sum(axis=0) / size)
+    return found
+
+
+def _strata(every: Question) -> Int[np.ndarray, " rows"]:
+    """Rows of one class together, where there are classes."""
+    labels = every.targets.labels
+    if labels is None or labels.is_floating_point() or labels.ndim != 1:
+        return np.zeros(len(every.targets), np.int64)
+    return labels.cpu().numpy().astype(np.int64)
+
+
+def _spread(columns: int) -> Int[np.ndarray, " some"]:
+    """Some columns, spread over all."""
+    return np.linspace(0, columns - 1, min(4 * PROBES, columns)).astype(int)
+
+
 def _penalty(
     design: RemovalDesign, outputs: Float[np.ndarray, "k m"], prior: Along | None, multiple: float
 ) -> float:
     """The penalty whose leave-one-out predictions of the trainings are nearest, over a spread of columns."""
-    columns = np.linspace(0, outputs.shape[1] - 1, min(PROBES * 4, outputs.shape[1])).astype(int)
+    columns = _spread(outputs.shape[1])
     wanted = outputs[:, columns].astype(np.float64)
     if prior is not None:
         wanted = wanted - multiple * prior.on(columns).along(design.masks.T.astype(np.float64))
