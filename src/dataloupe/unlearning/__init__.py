@@ -2,6 +2,7 @@
 
 from dataloupe.unlearning._audit import audit as audit
 from dataloupe.unlearning._audit import ensembles_for as ensembles_for
+from dataloupe.unlearning._calibrated import Calibrated as Calibrated
 from dataloupe.unlearning._context import Context as Context
 from dataloupe.unlearning._context import Ledger as Ledger
 from dataloupe.unlearning._context import Unlearner as Unlearner

@@ -44,14 +44,14 @@ class Mix:
     Raises ``BadInput`` dl-690.
 
     >>> Mix().sizes(forget=10, retained=1427)
-    (160, 4)
+    (110, 3)
     """
 
-    epochs: int = 4
+    epochs: int = 6
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float | None = None
     forget_share: float = 0.2
-    ratio: float = 16.0
+    ratio: float = 11.0
     least: float = 0.04
     batch_size: int | None = None
     frozen_norms: bool = True
@@ -131,7 +131,7 @@ class DMM(_Matching):
     Source: Georgiev et al. 2024 (Attribute-to-Delete), algorithm A.2.
 
     >>> DMM(by=None).mix.epochs
-    4
+    6
     """
 
     by: Predictor
