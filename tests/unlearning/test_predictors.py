@@ -8,7 +8,7 @@ from dataloupe._errors import BadInput, UnitsError
 from dataloupe.core import DenseAttribution, Info, MemoryLab, Outcomes, Subsets
 from dataloupe.lab import Lab
 from dataloupe.methods import TRAK
-from dataloupe.unlearning import Attributed, Context, Gradients, Predictor, Regression, everything
+from dataloupe.unlearning import Attributed, Calibrated, Context, Gradients, Predictor, Regression, everything
 
 N, ROWS, COLUMNS = 300, 400, 10
 ENOUGH = Subsets(n=N, count=400, fraction=0.75, kind="bernoulli")
@@ -151,6 +151,38 @@ def test_an_attribution_needs_units_and_is_taken_as_it_is():
         Attributed(relative).changes(of(Additive(effects), [1]))
     found = Attributed(DenseAttribution(effects.T, Info("known"))).changes(of(Additive(effects), [1, 8]))
     assert error(found, change(effects, np.array([1, 8]))) < 1e-6
+
+
+class Off:
+    """A predictor that is right but for its scale: one of removed rows, another of all others."""
+
+    trainings = 7
+
+    def __init__(self, effects, own, others):
+        self.effects, self.own, self.others = effects, own, others
+
+    def changes(self, context):
+        found = change(self.effects, context.forget) * self.others
+        found[context.forget] *= self.own / self.others
+        return found
+
+
+def test_pseudo_forget_sets_tell_the_scale_of_removed_rows_and_of_others():
+    effects = planted() - planted().mean(0)
+    by = Calibrated(Off(effects, own=0.5, others=0.8), sets=8)
+    context = of(Additive(effects), np.arange(30, 50))
+    own, others = by.scales(context)
+    assert own == pytest.approx(2.0, rel=0.02)
+    assert others == pytest.approx(1.25, rel=0.02)
+    assert error(by.changes(context), change(effects, context.forget)) < 0.02
+    assert by.trainings == 7 + 16
+
+
+def test_pseudo_forget_sets_that_tell_nothing_are_refused():
+    with pytest.raises(BadInput, match="dl-685"):
+        Calibrated(Off(planted(), 1.0, 1.0), sets=2)
+    with pytest.raises(BadInput, match="dl-685"):
+        Calibrated(Off(planted(), 1.0, 1.0)).changes(of(Additive(planted()), np.arange(200)))
 
 
 def test_settings_that_cannot_be_meant():

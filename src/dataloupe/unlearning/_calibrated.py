@@ -34,8 +34,9 @@ class Calibrated:
 
     Raises ``BadInput`` dl-685 (settings, or a request too large for sets of its size).
 
-    >>> Calibrated(by=None).sets
-    24
+    >>> from dataloupe.unlearning import Regression
+    >>> Calibrated(Regression(Subsets(n=100, count=500, fraction=0.75))).trainings
+    548
     """
 
     by: Predictor

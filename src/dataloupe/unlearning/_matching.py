@@ -130,7 +130,8 @@ class DMM(_Matching):
 
     Source: Georgiev et al. 2024 (Attribute-to-Delete), algorithm A.2.
 
-    >>> DMM(by=None).mix.epochs
+    >>> from dataloupe.unlearning import Regression
+    >>> DMM(Regression(Subsets(n=100, count=500, fraction=0.75))).mix.epochs
     6
     """
 
@@ -186,7 +187,8 @@ class DMDirect:
 
     Source: Georgiev et al. 2024 (Attribute-to-Delete), DM-Direct.
 
-    >>> DMDirect(by=None).name
+    >>> from dataloupe.unlearning import Regression
+    >>> DMDirect(Regression(Subsets(n=100, count=500, fraction=0.75))).name
     'DM-Direct'
     """
 
