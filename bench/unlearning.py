@@ -53,7 +53,8 @@ COMMON = {
 SETTINGS = {
     "digits": COMMON
     | {"question": digits, "subsets": 8000, "trak": 10, "dim": 4096, "prior": False, "group": "8"},
-    "fashion": COMMON | {"question": fashion, "subsets": 3000, "group": "shirt", "newton": False},
+    "fashion": COMMON
+    | {"question": fashion, "subsets": 3000, "seed": 6, "dim": 1024, "group": "shirt", "newton": False},
     "cnn": COMMON
     | {
         "question": cnn,
@@ -176,6 +177,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(SETTINGS), default="digits")
     parser.add_argument("--lab", type=Path, default=Path("runs"))
     parser.add_argument("--sets", nargs="*", help="names of forget sets; default: all")
+    parser.add_argument("--methods", nargs="*", help="names of methods; default: all")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     settings = SETTINGS[asked.only]
@@ -198,7 +200,9 @@ def main() -> None:
         if asked.sets and name not in asked.sets:
             continue
         start = time.perf_counter()
-        one = judge(question, lab, forget, grids(by, trak, newton=settings["newton"]), settings)
+        methods = grids(by, trak, newton=settings["newton"])
+        methods = {name: grid for name, grid in methods.items() if not asked.methods or name in asked.methods}
+        one = judge(question, lab, forget, methods, settings)
         found["sets"][name] = one
         told(name, one, time.perf_counter() - start)
         if asked.json:
