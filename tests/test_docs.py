@@ -139,6 +139,26 @@ def test_the_page_on_modeldiff_prints_what_it_says(tmp_path: Path) -> None:
     assert int(moved[1]) >= 20, "the direction is the patch"
 
 
+def test_the_page_on_unlearning_prints_what_it_says(tmp_path: Path) -> None:
+    printed = run_page("unlearning", tmp_path, "stacked")
+    page = (ROOT / "docs" / "unlearning.md").read_text()
+    shown = "".join(re.findall(r"^```text\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE))
+    words, said = (re.sub(" +", " ", without_numbers(text)) for text in (printed, shown))
+    assert words == said, "verdicts and gates are words, so that they are compared, too"
+    hardness = {
+        name: float(size)
+        for name, size in re.findall(r"^(\w+): margins .* by ([\d.]+)", printed, re.MULTILINE)
+    }
+    assert hardness["like"] > 3 * hardness["random"], "coherent rows are the hard ones"
+    before, dmm = (
+        float(found[1])
+        for name in ("nothing", "DMM")
+        if (found := re.search(rf"^{name} +50  forget +20 +[\d.]+ +([\d.]+)", printed, re.MULTILINE))
+    )
+    assert dmm < before / 2, "matching forgets"
+    assert (tmp_path / "receipt.html").stat().st_size > 10_000
+
+
 def test_the_page_of_use_runs(tmp_path: Path) -> None:
     """The README's code, with smaller numbers."""
     code = code_of(ROOT / "README.md")
