@@ -12,6 +12,7 @@ from dataloupe._typing import Array, Ids
 from dataloupe.core import Lab, Model, Question, Subsets, TorchModel, torch_model
 from dataloupe.judge import Estimator, audit_outputs
 from dataloupe.unlearning._context import Context, Unlearner
+from dataloupe.unlearning._plain import DoNothing
 from dataloupe.unlearning._receipt import MethodCost, Receipt
 from dataloupe.unlearning._rows import everything, measured, predictions_of
 from dataloupe.unlearning._unlearn import Unlearned, rows_digest, unlearn
@@ -43,7 +44,7 @@ def audit(  # budget: 8 parameters, five of which say how many and how judged, w
     Unlearning is a property of an algorithm, not of one model: ``models`` models are trained on all of the data,
     unlearned by each method, and compared with ``oracles`` models that never saw the rows, on the rows to forget, on the
     retained ones and on the question's targets ("validation"), by :func:`klom` of the margins with its floor, by accuracy
-    and by distance. All are kept by the lab: another method costs its own fine-tuning only.
+    and by distance. Doing nothing is judged always. All are kept by the lab: another method costs its own fine-tuning only.
 
     Diverged models are left out and counted. Raises as :func:`unlearn` and :func:`audit_outputs` do (dl-922: too few models
     for the estimator), ``BadInput`` dl-696 (no class labels: margins need them).
@@ -51,6 +52,8 @@ def audit(  # budget: 8 parameters, five of which say how many and how judged, w
     Source: Georgiev et al. 2024 (Attribute-to-Delete), section 3.
     """
     named = _named(methods)
+    if isinstance(named.get(DoNothing.name), DoNothing):
+        del named[DoNothing.name]
     context = Context.of(question, lab, forget, seed=seed)
     _check_labels(question)
     ensembles = ensembles_for(context, models, oracles)

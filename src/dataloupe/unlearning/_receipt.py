@@ -34,11 +34,11 @@ class MethodCost:
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """In words; a tie goes to retraining."""
         if self.share >= 1:
-            return "retrain: this costs more"
+            return "no cheaper than retraining"
         if self.trainings:
-            return f"cheaper than retraining from {math.ceil(self.requests):,} requests"
+            return f"cheaper than retraining from {math.floor(self.requests) + 1:,} requests"
         return "cheaper than retraining"
 
 
