@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dataloupe._errors import BadInput, CapabilityError
+from dataloupe._identity import Stream
 from dataloupe._typing import Array, Inputs
 from dataloupe.core import (
     Model,
@@ -28,8 +29,11 @@ from dataloupe.unlearning._context import Context, predicted
 from dataloupe.unlearning._predictors import Predictor
 from dataloupe.unlearning._tuned import Batches, Tuner, mixed
 
-STEPS = 64
+STEPS = 128
 """An epoch is cut into about so many batches where no size is named: small mixes take small batches."""
+
+PROBED, PACE = 32, 16.0
+"""Rows that the steepness of a model is probed on, and how fast it goes in units of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +42,13 @@ class Mix:
 
     Every epoch takes the rows to forget ``repeat`` times each, so that they are ``forget_share`` of the mix, and ``draw``
     retained rows, drawn anew: ``max(ratio |F|, least n)`` of them, all if there are fewer. ``batch_size`` is the epoch
-    over 64, within 8 and 512. The rate falls from ``lr`` to a tenth of it, epoch by epoch; ``lr=None`` is a tenth of the
-    learner's own for SGD (squared distances to logits are steeper than cross-entropies), and 1e-3 for Adam.
+    over 128, within 8 and 512. The rate falls from ``lr`` to a tenth of it, epoch by epoch; ``lr=None`` is 1e-3 for Adam, and
+    for SGD (momentum 0.9) each model's own
+
+        lr = 16 / mean over rows of |d f(x) / d theta|^2
+
+    by a keyed probe of 32 retained rows: squared distances of predictions are as steep as that, and what is slow for one
+    network lets another diverge.
 
     Raises ``BadInput`` dl-690.
 
@@ -85,12 +94,22 @@ class Mix:
         """Of every epoch: from 1 to a tenth, evenly in logarithms."""
         return [10.0 ** (-epoch / max(1, self.epochs - 1)) for epoch in range(self.epochs)]
 
-    def moved_by(self, learner: object) -> Optimizer:
-        """The optimizer: SGD with momentum 0.9, or Adam."""
+    def moved_by(self) -> Optimizer:
+        """The optimizer; where each model has a rate of its own, this is 1 and the objective holds the model's."""
         if self.optimizer == "adam":
             return Optimizer("adam", lr=self.lr or 1e-3)
-        own = float(getattr(learner, "lr", 0.1)) / 10
-        return Optimizer("sgd", lr=self.lr or own, momentum=0.9)
+        return Optimizer("sgd", lr=self.lr or 1.0, momentum=0.9)
+
+    def paces(self, models: Sequence[TorchModel], context: Context) -> Float[Tensor, " M"]:
+        """Each model's own rate, where none is named; else 1."""
+        if self.lr is not None or self.optimizer == "adam":
+            return torch.ones(len(models))
+        context.ledger.book(min(PROBED, len(context.retained)))
+        steep = [
+            _steepness(model, context, seed)
+            for model, seed in zip(models, context.seeds(len(models)), strict=True)
+        ]
+        return PACE / torch.tensor(steep)
 
 
 class _Matching(Tuner):
@@ -108,13 +127,12 @@ class _Matching(Tuner):
         """Aims once, then the mix."""
         batches = self.mix.batches(context.forget, context.retained)
         ids = [_rows_of(batches, seed) for seed in context.seeds(len(models))]
-        objective = _matched(self.aims(models, context, ids))
+        objective = _matched(self.aims(models, context, ids), self.mix.paces(models, context))
         stages = [
             Stage(f"match, epoch {epoch + 1}", own, objective, rate)
             for epoch, (own, rate) in enumerate(zip(batches, self.mix.rates(), strict=True))
         ]
-        moved = self.mix.moved_by(context.question.learner)
-        tuning = Tuning(stages, moved, frozen_norms=self.mix.frozen_norms)
+        tuning = Tuning(stages, self.mix.moved_by(), frozen_norms=self.mix.frozen_norms)
         return context.finetune(models, tuning)
 
 
@@ -255,15 +273,31 @@ def _filled(
     return found
 
 
-def _matched(aims: Float[Tensor, "M n c"]) -> Objective:
-    """Half the squared distance to the aims, the mean over a batch."""
+def _matched(aims: Float[Tensor, "M n c"], paces: Float[Tensor, " M"]) -> Objective:
+    """Half the squared distance to the aims, the mean over a batch, times each model's pace."""
 
     def objective(seen: Seen) -> Float[Tensor, " M"]:
         models = torch.arange(seen.models.start, seen.models.stop)[:, None]
         away = seen.predicted - aims[models, torch.from_numpy(seen.ids)].to(seen.predicted.dtype)
-        return 0.5 * (seen.weights * away.square().sum(-1)).mean(-1)
+        return paces[seen.models] * 0.5 * (seen.weights * away.square().sum(-1)).mean(-1)
 
     return objective
+
+
+def _steepness(model: TorchModel, context: Context, seed: int) -> float:
+    """The mean of |d f(x) / d theta|^2 over some retained rows: that of a random sign of the outputs, row by row."""
+    stream = Stream.root(seed)("steepness")
+    ids = context.retained[np.argsort(stream.bits(context.retained))][:PROBED]
+    live = model.with_params({name: p.detach().clone().requires_grad_() for name, p in model.params.items()})
+    total = 0.0
+    for row in ids:
+        outputs = live.predict(context.data.take([row]).inputs)[0]
+        signs = torch.from_numpy(np.sign(stream("signs").uniform(np.arange(len(outputs)), row) - 0.5)).to(
+            outputs.dtype
+        )
+        found = torch.autograd.grad((signs * outputs).sum(), list(live.params.values()), allow_unused=True)
+        total += sum(float(one.square().sum()) for one in found if one is not None)
+    return max(total / len(ids), 1e-12)
 
 
 def _keys(inputs: Inputs) -> list[bytes]:

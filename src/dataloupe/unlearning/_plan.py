@@ -16,7 +16,7 @@ from dataloupe._typing import Array, Facts, Ids
 from dataloupe.core import Lab, MemoryLab, Question, Subsets, input_leaves
 from dataloupe.unlearning._audit import trainings_behind
 from dataloupe.unlearning._context import FORWARD, Context, Unlearner
-from dataloupe.unlearning._matching import Mix
+from dataloupe.unlearning._matching import PROBED, Mix
 from dataloupe.unlearning._predictors import Predictor
 from dataloupe.unlearning._rows import everything, predictions_of
 from dataloupe.unlearning._unlearn import rows_digest
@@ -267,11 +267,12 @@ def passes_of(method: Unlearner, context: Context) -> tuple[float | None, bool]:
 
 
 def _matching(mix: Mix, context: Context) -> float:
-    """Epochs of the mix, and a forward pass over the rows that it is expected to show."""
+    """Epochs of the mix, a forward pass over the rows that it is expected to show, and the probe of its rate."""
     forget, retained = len(context.forget), len(context.retained)
     draw, repeat = mix.sizes(forget, retained)
     shown = forget + retained * (1.0 - (1.0 - draw / retained) ** mix.epochs)
-    return mix.epochs * (draw + repeat * forget) + FORWARD * shown
+    probe = min(PROBED, retained) if mix.lr is None and mix.optimizer == "sgd" else 0
+    return mix.epochs * (draw + repeat * forget) + FORWARD * shown + probe
 
 
 def _descents(method: Any, context: Context) -> float:
