@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -211,9 +212,34 @@ def _surroundings(threads: int, needs_main: bool) -> Iterator[None]:
     A spawned process imports the caller's script anew, which does the script's work again where it has no
     ``if __name__ == "__main__"``; a plain script must not need one to use the library.
     """
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with _ctrl_c_later():
+            yield from _dressed(threads, needs_main)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+
+
+@contextlib.contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """A Ctrl-C that another thread takes would cut a start in two: it is kept until the block ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _dressed(threads: int, needs_main: bool) -> Iterator[None]:
+    """The environment and the script that a new process sees, put back after."""
     before = {name: os.environ.get(name) for name in (*_THREAD_VARIABLES, *_MEMORY_VARIABLES)}
     main = sys.modules["__main__"]
-    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
         os.environ.update(dict.fromkeys(_MEMORY_VARIABLES, str(_KEPT_BYTES)))
@@ -227,4 +253,3 @@ def _surroundings(threads: int, needs_main: bool) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
