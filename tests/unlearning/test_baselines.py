@@ -11,13 +11,13 @@ from unlearning_cases import (
     FORGET,
     METHODS,
     TUNED,
+    assert_same,
     context,
     digits,
     linear_data,
     loss,
     norms,
     numbers,
-    same,
 )
 
 from dataloupe import outputs, unlearning
@@ -66,7 +66,7 @@ class TestEveryMethod:
         before = [numbers(model) for model in case.models]
         method.many(case.models[:2], context(case))
         for model, known in zip(case.models, before, strict=True):
-            same(numbers(model), known)
+            assert_same(numbers(model), known)
 
     def test_many_are_one_by_one(self, method):
         case = digits()
@@ -74,12 +74,12 @@ class TestEveryMethod:
         many = method.many(case.models, asked)
         alone = [method(model, asked.at(i)) for i, model in enumerate(case.models)]
         for one, other in zip(many, alone, strict=True):
-            same(numbers(one), numbers(other), 1e-5)
+            assert_same(numbers(one), numbers(other), 1e-5)
 
     def test_the_same_again(self, method):
         case = digits()
         first, second = (method(case.models[0], context(case)) for _ in range(2))
-        same(numbers(first), numbers(second))
+        assert_same(numbers(first), numbers(second))
 
     def test_it_answers_a_request(self, method):
         case = digits()
@@ -95,14 +95,14 @@ def test_a_lab_tunes_as_the_plain_one_does(method, tmp_path):
     here = method.many(case.models, context(case))
     fast = dataclasses.replace(context(case), lab=Lab(tmp_path))
     for one, other in zip(here, method.many(case.models, fast), strict=True):
-        same(numbers(one), numbers(other), 1e-5)
+        assert_same(numbers(one), numbers(other), 1e-5)
 
 
 @pytest.mark.parametrize("method", TUNED, ids=lambda method: method.name)
 def test_frozen_norms_keep_their_statistics(method):
     case = norms()
     model = case.models[0]
-    same(method(model, context(case)).buffers, model.buffers)
+    assert_same(method(model, context(case)).buffers, model.buffers)
     if not getattr(method, "rewind", False):
         live = dataclasses.replace(method, frozen_norms=False)(model, context(case))
         assert not torch.equal(live.buffers["1.running_mean"], model.buffers["1.running_mean"])
@@ -115,7 +115,7 @@ def test_a_lab_tunes_models_with_norms_as_the_plain_one_does(frozen, tmp_path):
     here = method.many(case.models, context(case))
     fast = dataclasses.replace(context(case), lab=Lab(tmp_path))
     for one, other in zip(here, method.many(case.models, fast), strict=True):
-        same(numbers(one), numbers(other), 1e-5)
+        assert_same(numbers(one), numbers(other), 1e-5)
 
 
 # --- nothing, and all --------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_neggrad_without_ascent_is_descent():
     case = digits()
     up = NegGradPlus(epochs=2, alpha=1.0)(case.models[0], context(case))
     down = GradientDescent(epochs=2)(case.models[0], context(case))
-    same(numbers(up), numbers(down), 1e-6)
+    assert_same(numbers(up), numbers(down), 1e-6)
 
 
 def test_neggrad_goes_through_all_rows_to_forget():
@@ -205,7 +205,7 @@ def test_l1_makes_weights_small():
     settings = {"epochs": 4, "lr": 0.02}
     sparse = L1Sparse(gamma=0.01, **settings)(case.models[0], context(case))
     plain = L1Sparse(gamma=0.0, **settings)(case.models[0], context(case))
-    same(numbers(plain), numbers(GradientDescent(**settings)(case.models[0], context(case))), 1e-6)
+    assert_same(numbers(plain), numbers(GradientDescent(**settings)(case.models[0], context(case))), 1e-6)
     sizes = [sum(float(p.abs().sum()) for p in one.params.values()) for one in (sparse, plain)]
     small = [sum(int((p.abs() < 1e-3).sum()) for p in one.params.values()) for one in (sparse, plain)]
     assert sizes[0] < 0.8 * sizes[1] and small[0] > 2 * small[1]
@@ -229,7 +229,7 @@ def test_the_student_moves_and_the_teacher_does_not():
     model = case.models[0]
     before = numbers(model)
     student = SCRUB(epochs=2, max_epochs=1, lr=0.02)(model, context(case))
-    same(numbers(model), before)
+    assert_same(numbers(model), before)
     assert not torch.equal(student.params["0.weight"], before["0.weight"])
 
 
@@ -279,7 +279,7 @@ def test_rewinding_gives_the_model_of_an_epoch():
     for model, start, end, place in zip(found, case.models, ends, range(3), strict=True):
         epochs = int(end)
         short = dataclasses.replace(method, epochs=epochs, rewind=False)
-        same(numbers(model), numbers(short(start, context(case).at(place))), 1e-5)
+        assert_same(numbers(model), numbers(short(start, context(case).at(place))), 1e-5)
 
 
 def test_rewinding_chooses_the_nearest_error_and_of_equals_the_latest():
@@ -307,7 +307,7 @@ def test_a_diverged_student_is_not_rewound():
     method = SCRUB(epochs=3, max_epochs=2, lr=1e30, rewind=True)
     found = unlearn(case.models[0], FORGET, method=method, lab=case.lab, question=case.question)
     assert not found.finite.any()
-    same(numbers(found.model), numbers(case.models[0]))
+    assert_same(numbers(found.model), numbers(case.models[0]))
 
 
 # --- last layers -------------------------------------------------------------------------------------------
@@ -335,7 +335,7 @@ def test_the_new_layer_does_not_depend_on_the_old_one():
     model = case.models[0]
     other = model.with_params(model.params | {"2.weight": case.models[1].params["2.weight"]})
     a, b = (EUk(epochs=2)(one, context(case)) for one in (model, other))
-    same(numbers(a), numbers(b))
+    assert_same(numbers(a), numbers(b))
 
 
 def test_the_learner_lends_its_settings():
@@ -343,7 +343,7 @@ def test_the_learner_lends_its_settings():
     asked, plain = context(case), context(case)
     a = CFk()(case.models[0], asked)
     b = CFk(epochs=5, lr=0.1, batch_size=20, momentum=0.9, weight_decay=0.0)(case.models[0], plain)
-    same(numbers(a), numbers(b))
+    assert_same(numbers(a), numbers(b))
     assert asked.ledger.passes == 5 * 260
 
 

@@ -5,14 +5,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from unlearning_cases import FORGET, context, digits, norms, numbers, same
+from unlearning_cases import FORGET, assert_same, context, digits, norms, numbers
 
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe.core import Subsets
 from dataloupe.lab import Lab
-from dataloupe.unlearning import DMM, DMDirect, Mix, OracleMatching, Unlearner, everything, unlearn
+from dataloupe.unlearning import DMM, DMDirect, Mix, OracleMatching, Retrain, Unlearner, everything, unlearn
 from dataloupe.unlearning._context import predicted
-from dataloupe.unlearning._matching import oracles_of
 
 QUICK = Mix(epochs=3, lr=0.005, ratio=4.0)
 
@@ -55,7 +54,7 @@ def test_dmm_comes_near_to_its_aims_on_the_rows_to_forget():
     start, end = (away(models, aims, FORGET, case.question.train) for models in (case.models, found))
     assert end < 0.4 * start
     for model, kept in zip(case.models, before, strict=True):
-        same(numbers(model), kept)
+        assert_same(numbers(model), kept)
 
 
 def test_no_change_asked_for_is_no_change_made():
@@ -63,7 +62,7 @@ def test_no_change_asked_for_is_no_change_made():
     still = np.zeros((400, 10))
     found = DMM(Given(still), QUICK).many(case.models, context(case))
     for model, own in zip(found, case.models, strict=True):
-        same(numbers(model), numbers(own), 1e-6)
+        assert_same(numbers(model), numbers(own), 1e-6)
 
 
 @pytest.mark.parametrize("case", [digits, norms])
@@ -77,8 +76,8 @@ def test_many_are_what_one_after_the_other_is_in_either_lab(case, tmp_path):
     stacked = method.many(case.models, labelled)
     for i, model in enumerate(case.models):
         alone = method(model, asked.at(i))
-        same(numbers(alone), numbers(together[i]), 1e-5)
-        same(numbers(stacked[i]), numbers(together[i]), 1e-4)
+        assert_same(numbers(alone), numbers(together[i]), 1e-5)
+        assert_same(numbers(stacked[i]), numbers(together[i]), 1e-4)
 
 
 def test_matching_costs_what_it_shows_and_a_third_of_the_rows_it_aims_at():
@@ -95,7 +94,7 @@ def test_matching_costs_what_it_shows_and_a_third_of_the_rows_it_aims_at():
 def test_oracle_matching_goes_to_a_true_oracle():
     case = digits()
     asked = context(case)
-    oracles = oracles_of(asked, 3)
+    oracles = Retrain().many(case.models, asked)
     assert all(not model.origin.kept[FORGET].any() for model in oracles)
     aims = [predicted(m, case.question.train, np.arange(300)) for m in oracles]
     found = OracleMatching(Mix(epochs=6, lr=0.01, ratio=4.0)).many(case.models, context(case))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from unlearning_cases import FORGET, Poison, context, digits, numbers, same
+from unlearning_cases import FORGET, Poison, assert_same, context, digits, numbers
 
 from dataloupe import data, outputs
 from dataloupe._errors import BadInput, CapabilityError
@@ -107,8 +107,8 @@ def test_a_model_that_diverges_comes_back_as_it_was(method):
     found = forgotten(models=case.models, method=method)
     assert not found.finite.any() and "3 of 3 diverged" in found.notes[0] and "3 diverged" in str(found)
     for model, given, known in zip(found.models, case.models, before, strict=True):
-        same(numbers(model), known)
-        same(numbers(given), known)
+        assert_same(numbers(model), known)
+        assert_same(numbers(given), known)
         assert model.origin.kept.all(), "it still knows the rows"
 
 
@@ -116,7 +116,7 @@ def test_one_of_several_may_diverge():
     case = digits()
     found = forgotten(models=case.models, method=Poison())
     assert found.finite.tolist() == [True, False, True]
-    same(numbers(found.models[1]), numbers(case.models[1]))
+    assert_same(numbers(found.models[1]), numbers(case.models[1]))
     assert [one.origin.kept[FORGET].any() for one in found.models] == [False, True, False]
 
 
@@ -165,13 +165,13 @@ def test_several_have_no_single_model():
 
 def test_seeds_matter_and_nothing_else():
     a, b, c = (forgotten(seed=seed).model for seed in (0, 0, 1))
-    same(numbers(a), numbers(b))
+    assert_same(numbers(a), numbers(b))
     assert not torch.equal(a.params["0.weight"], c.params["0.weight"])
 
 
 def test_rows_are_forgotten_in_any_order():
     a, b = (forgotten(ids, method=NewtonStep(rows=50, iterations=2)).model for ids in (FORGET, FORGET[::-1]))
-    same(numbers(a), numbers(b))
+    assert_same(numbers(a), numbers(b))
 
 
 def test_a_context_knows_what_stays():

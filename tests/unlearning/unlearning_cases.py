@@ -89,7 +89,7 @@ def numbers(model):
     return {name: tensor.clone() for name, tensor in {**model.params, **model.buffers}.items()}
 
 
-def same(a, b, tolerance=0.0):
+def assert_same(a, b, tolerance=0.0):
     """Whether two sets of tensors agree: bit for bit, or up to a tolerance."""
     assert a.keys() == b.keys()
     for name, tensor in a.items():

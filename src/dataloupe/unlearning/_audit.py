@@ -105,9 +105,7 @@ def ensembles_for(context: Context, models: int, oracles: int) -> Ensembles:
     full = [torch_model(model) for model in trained]
     before = predictions_all(full, every)
     fine = np.isfinite(before).all(axis=(1, 2))
-    mask = np.zeros(question.n, dtype=bool)
-    mask[context.retained] = True
-    without = Subsets.listed(np.repeat(mask[None], oracles, axis=0), seed=root("oracles").seed())
+    without = context.without(oracles, root("oracles").seed())
     after = measured(every, lab, without)
     lost = {"nothing": int((~fine).sum()), "oracles": oracles - len(after)}
     return Ensembles(

@@ -10,7 +10,7 @@ from dataloupe._identity import Stream
 from dataloupe._typing import Array
 from dataloupe.core import Subsets
 from dataloupe.unlearning._context import Context
-from dataloupe.unlearning._predictors import Predictor
+from dataloupe.unlearning._predictors import Predictor, remembered
 from dataloupe.unlearning._rows import everything, measured
 
 SPREADS = (1, 1, 2, 4)
@@ -76,12 +76,10 @@ class Calibrated:
                 f"pseudo-forget sets of {size} rows", f"{n} rows", "retrain, for so large a request"
             )
         units = self._units(context)
-        known = self.__dict__.setdefault("_fitted", {})
         key = (context.question.identity, size)
-        if key not in known:
-            known[key] = self._fit(context, units, size)
+        fits = remembered(self, key, lambda: self._fit(context, units, size))
         kappa = _coherence(units[context.forget])
-        own, others = (float(np.clip(a + b * kappa, LEAST, MOST)) for a, b in known[key])
+        own, others = (float(np.clip(a + b * kappa, LEAST, MOST)) for a, b in fits)
         return own, others
 
     def _fit(

@@ -20,6 +20,7 @@ from dataloupe.core import (
     Model,
     Question,
     SteppedLearner,
+    Subsets,
     TorchModel,
     Tuned,
     Tuning,
@@ -106,6 +107,12 @@ class Context:
         weights[self.retained] = 1.0
         return sum(len(slot.ids) for slot in learner.batches(torch.from_numpy(weights), seed=0))
 
+    def without(self, count: int, seed: int) -> Subsets:
+        """The retained rows ``count`` times, each with a training seed of its own: oracles."""
+        mask = np.zeros((1, self.question.n), dtype=bool)
+        mask[0, self.retained] = True
+        return Subsets.listed(mask.repeat(count, axis=0), seed=seed)
+
     @property
     def batch_size(self) -> int:
         """The learner's own, or 64."""
@@ -174,7 +181,7 @@ def predicted(model: Model, data: Examples, ids: Array) -> Float[Tensor, "b c"]:
 
 
 def row_losses(predicted: Float[Tensor, "M b c"], labels: Tensor) -> Float[Tensor, "M b"]:
-    """The training loss of every row: cross-entropy of class labels, half the squared error of numbers."""
+    """The training loss of every row: cross-entropy of class labels (without smoothing), half the squared error of numbers."""
     if labels.is_floating_point():
         return 0.5 * (predicted - labels.reshape(predicted.shape)).square().sum(-1)
     return functional.cross_entropy(

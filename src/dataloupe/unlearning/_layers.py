@@ -9,7 +9,7 @@ from torch import nn
 from dataloupe._errors import BadInput
 from dataloupe.core import Optimizer, TorchModel, Tuning
 from dataloupe.unlearning._context import Context, stepped
-from dataloupe.unlearning._settings import descent, refused
+from dataloupe.unlearning._settings import check_loss, descent, refused
 from dataloupe.unlearning._tuned import Tuner
 
 
@@ -44,6 +44,7 @@ class _LastLayers(Tuner):
 
     def _trained(self, models: Sequence[TorchModel], context: Context, last: set[str]) -> list[TorchModel]:
         """The models, their last layers trained on the retained rows."""
+        check_loss(context)
         learner = context.question.learner
         size = self.batch_size or context.batch_size
         stages = [

@@ -20,13 +20,13 @@ from dataloupe.core import (
     Optimizer,
     Seen,
     Stage,
-    Subsets,
     TorchModel,
     Tuning,
-    input_leaves,
 )
-from dataloupe.unlearning._context import Context, predicted
+from dataloupe.unlearning._context import FORWARD, Context, predicted
+from dataloupe.unlearning._plain import Retrain
 from dataloupe.unlearning._predictors import Predictor
+from dataloupe.unlearning._rows import row_keys
 from dataloupe.unlearning._tuned import Batches, Tuner, mixed
 
 STEPS = 128
@@ -162,7 +162,7 @@ class DMM(_Matching):
     ) -> Float[Tensor, "M n c"]:
         """Own predictions and the predicted changes."""
         changes = torch.from_numpy(self.by.changes(context)[: context.question.n])
-        context.ledger.book(float(np.mean([len(rows) for rows in ids])) / 3)
+        context.ledger.book(FORWARD * float(np.mean([len(rows) for rows in ids])))
         return _filled(
             models, context, ids, lambda i, rows: predicted(models[i], context.data, rows) + changes[rows]
         )
@@ -189,8 +189,8 @@ class OracleMatching(_Matching):
         self, models: Sequence[TorchModel], context: Context, ids: list[Array]
     ) -> Float[Tensor, "M n c"]:
         """Predictions of models trained without the rows."""
-        oracles = oracles_of(context, len(models))
-        context.ledger.book(context.retraining + float(np.mean([len(rows) for rows in ids])) / 3)
+        oracles = Retrain().many(models, context)
+        context.ledger.book(FORWARD * float(np.mean([len(rows) for rows in ids])))
         return _filled(models, context, ids, lambda i, rows: predicted(oracles[i], context.data, rows))
 
 
@@ -222,7 +222,9 @@ class DMDirect:
         changes = torch.from_numpy(self.by.changes(context))
         known: dict[bytes, int] = {}
         for start, data in ((0, context.data), (context.question.n, context.question.targets)):
-            known |= {key: start + i for i, key in enumerate(_keys(data.take(np.arange(len(data))).inputs))}
+            known |= {
+                key: start + i for i, key in enumerate(row_keys(data.take(np.arange(len(data))).inputs))
+            }
         return [Corrected(model, known, changes) for model in models]
 
 
@@ -236,7 +238,7 @@ class Corrected:
 
     def predict(self, inputs: Inputs) -> Float[Tensor, "b c"]:
         """The model's own and the correction (dl-691 for a row without one)."""
-        places = [self.known.get(key, -1) for key in _keys(inputs)]
+        places = [self.known.get(key, -1) for key in row_keys(inputs)]
         if -1 in places:
             raise CapabilityError(
                 "dl-691",
@@ -246,14 +248,6 @@ class Corrected:
             )
         found = self.model.predict(inputs)
         return found + self.changes[places].to(found.dtype)
-
-
-def oracles_of(context: Context, count: int) -> Sequence[Any]:
-    """Models trained without the rows, one for each model of the run, each with a seed of its own."""
-    mask = np.zeros(context.question.n, dtype=bool)
-    mask[context.retained] = True
-    subsets = Subsets.listed(np.repeat(mask[None], context.first + count, axis=0), seed=context.seed)
-    return context.lab.models(context.question, subsets)[context.first :]
 
 
 def _rows_of(batches: list[Batches], seed: int) -> Int[np.ndarray, " u"]:
@@ -298,11 +292,3 @@ def _steepness(model: TorchModel, context: Context, seed: int) -> float:
         found = torch.autograd.grad((signs * outputs).sum(), list(live.params.values()), allow_unused=True)
         total += sum(float(one.square().sum()) for one in found if one is not None)
     return max(total / len(ids), 1e-12)
-
-
-def _keys(inputs: Inputs) -> list[bytes]:
-    """The contents of every row."""
-    leaves = [leaf.detach().cpu().numpy() for leaf in input_leaves(inputs)]
-    return [
-        b"".join(np.ascontiguousarray(leaf[i]).tobytes() for leaf in leaves) for i in range(len(leaves[0]))
-    ]

@@ -14,12 +14,12 @@ from torch.func import jvp, vjp
 from dataloupe._identity import Stream
 from dataloupe.core import TorchModel
 from dataloupe.unlearning._context import Context, row_losses
-from dataloupe.unlearning._settings import labelled, refused
+from dataloupe.unlearning._settings import check_loss, labelled, refused
 from dataloupe.unlearning._tuned import Tuner
 
 PRODUCT = 5 / 3
 """A product with the curvature in passes: a vjp goes forward and back (1), a jvp is two passes forward (2/3)."""
-_PROBES = 8
+PROBES = 8
 _BLOCK = 1024
 
 
@@ -70,6 +70,7 @@ class NewtonStep(Tuner):
 
     def many(self, models: Sequence[TorchModel], context: Context) -> list[TorchModel]:
         """One model after the other; passes are those of the mean model."""
+        check_loss(context)
         moved, told, passes = [], [], []
         for model, seed in zip(models, context.seeds(len(models)), strict=True):
             found, solved, cost = self._step(model, context, Stream.root(seed)("newton"))
@@ -152,7 +153,7 @@ class _Curvature:
     def mean_diagonal(self, stream: Stream) -> float:
         """Estimate of trace(G_R) / p: the mean of z' G_R z / p over keyed signs z."""
         found = []
-        for probe in range(_PROBES):
+        for probe in range(PROBES):
             bits = stream("probe", probe).bits(np.arange(sum(self._flat._sizes)))
             z = torch.from_numpy(1.0 - 2.0 * (bits >> np.uint64(63)).astype(np.float64))
             found.append(float(z @ self(z)) / len(z))

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
-
 from dataloupe._identity import Stream
 from dataloupe.core import Subsets, TorchModel, torch_model
 from dataloupe.unlearning._context import Context
@@ -50,7 +48,4 @@ class Retrain(Tuner):
 
     def subsets(self, context: Context, count: int) -> Subsets:
         """The retained rows ``count`` times, each with a training seed of its own, keyed by the context's seed."""
-        mask = np.zeros(context.question.n, dtype=bool)
-        mask[context.retained] = True
-        seed = Stream.root(context.seed)("unlearn", "retrain").seed()
-        return Subsets.listed(np.repeat(mask[None], count, axis=0), seed=seed)
+        return context.without(count, Stream.root(context.seed)("unlearn", "retrain").seed())

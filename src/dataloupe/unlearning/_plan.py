@@ -1,7 +1,6 @@
 """What unlearning would cost, against retraining, and how hard the request looks: told before any work."""
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,20 +12,30 @@ from jaxtyping import Float, Int
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Array, Facts, Ids
-from dataloupe.core import Lab, MemoryLab, Question, Subsets, input_leaves
+from dataloupe.core import Lab, MemoryLab, Question, Subsets
 from dataloupe.unlearning._audit import trainings_behind
 from dataloupe.unlearning._context import FORWARD, Context, Unlearner
-from dataloupe.unlearning._matching import PROBED, Mix
+from dataloupe.unlearning._descent import (
+    AscentDescent,
+    GradientAscent,
+    GradientDescent,
+    L1Sparse,
+    NegGradPlus,
+)
+from dataloupe.unlearning._layers import CFk, EUk
+from dataloupe.unlearning._matching import DMM, PROBED, DMDirect, Mix, OracleMatching
+from dataloupe.unlearning._newton import PROBES, PRODUCT, NewtonStep
+from dataloupe.unlearning._plain import DoNothing, Retrain
 from dataloupe.unlearning._predictors import Predictor
-from dataloupe.unlearning._rows import everything, predictions_of
+from dataloupe.unlearning._rows import everything, predictions_of, row_keys
+from dataloupe.unlearning._scrub import SCRUB
 from dataloupe.unlearning._unlearn import rows_digest
 
 RETRAIN = "retrain"
-STILL = ("DoNothing", "DMDirect")
+STILL = (DoNothing, DMDirect)
 """Methods that leave the weights as they are."""
 LARGEST = 5
 """So many rows of the largest predicted change are named."""
-_NEWTON, _PROBES = 5 / 3, 8
 _BLOCK = 1024
 
 
@@ -222,7 +231,7 @@ def plan_unlearning(
         own = getattr(method, "by", None)
         share = None if passes is None else passes / context.retraining
         costs[name] = PlannedCost(share, 0 if own is None else trainings_behind(own), requests, most)
-        if type(method).__name__ in STILL:
+        if isinstance(method, STILL):
             idle.append(name)
     return Plan(
         costs=costs,
@@ -258,12 +267,11 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 
 def passes_of(method: Unlearner, context: Context) -> tuple[float | None, bool]:
     """Rows that a method would go forward and back over (None: its settings do not tell), and whether that is the most."""
-    kind = type(method).__name__
-    mix = getattr(method, "mix", None)
-    if isinstance(mix, Mix):
-        return _matching(mix, context) + (context.retraining if kind == "OracleMatching" else 0.0), False
-    known = ROWS_OF.get(kind)
-    return (None, False) if known is None else (known(method, context), kind == "NewtonStep")
+    if isinstance(method, DMM | OracleMatching):
+        oracle = context.retraining if isinstance(method, OracleMatching) else 0.0
+        return _matching(method.mix, context) + oracle, False
+    known = ROWS_OF.get(type(method))
+    return (None, False) if known is None else (known(method, context), type(method) is NewtonStep)
 
 
 def _matching(mix: Mix, context: Context) -> float:
@@ -303,26 +311,26 @@ def _scrub(method: Any, context: Context) -> float:
 def _newton(method: Any, context: Context) -> float:
     """All iterations, and the probes of the damping."""
     rows = min(method.rows or len(context.retained), len(context.retained))
-    return _NEWTON * rows * (method.iterations + (_PROBES if method.damping else 0)) + len(context.forget)
+    return PRODUCT * rows * (method.iterations + (PROBES if method.damping else 0)) + len(context.forget)
 
 
-ROWS_OF: dict[str, Callable[[Any, Context], float]] = {
-    "DoNothing": lambda *_: 0.0,
-    "DMDirect": lambda *_: 0.0,
-    "Retrain": lambda _, context: float(context.retraining),
-    "GradientDescent": _descents,
-    "GradientAscent": lambda method, context: float(method.epochs * len(context.forget)),
-    "AscentDescent": lambda method, context: (
+ROWS_OF: dict[type, Callable[[Any, Context], float]] = {
+    DoNothing: lambda *_: 0.0,
+    DMDirect: lambda *_: 0.0,
+    Retrain: lambda _, context: float(context.retraining),
+    GradientDescent: _descents,
+    GradientAscent: lambda method, context: float(method.epochs * len(context.forget)),
+    AscentDescent: lambda method, context: (
         _descents(method, context) + float(method.ascents * len(context.forget))
     ),
-    "NegGradPlus": _paired,
-    "SCRUB": _scrub,
-    "L1Sparse": _descents,
-    "CFk": _last_layers,
-    "EUk": _last_layers,
-    "NewtonStep": _newton,
+    NegGradPlus: _paired,
+    SCRUB: _scrub,
+    L1Sparse: _descents,
+    CFk: _last_layers,
+    EUk: _last_layers,
+    NewtonStep: _newton,
 }
-"""Rows by the name of a method's class: what the method books when it runs."""
+"""Rows by the class of a method: what it books when it runs."""
 
 
 # --- how hard it looks -------------------------------------------------------------------------------------
@@ -330,20 +338,13 @@ ROWS_OF: dict[str, Callable[[Any, Context], float]] = {
 
 def duplicates_of(context: Context) -> Int[np.ndarray, " d"]:
     """Retained rows whose inputs are, byte for byte, those of a row to forget."""
-    wanted = {key for _, key in _keys(context, context.forget)}
-    return np.array([row for row, key in _keys(context, context.retained) if key in wanted], dtype=np.int64)
-
-
-def _keys(context: Context, rows: Array) -> list[tuple[int, bytes]]:
-    """Every row with the bytes of its inputs, hashed block by block."""
-    found: list[tuple[int, bytes]] = []
-    for start in range(0, len(rows), _BLOCK):
-        ids = rows[start : start + _BLOCK]
-        leaves = [leaf.detach().cpu().numpy() for leaf in input_leaves(context.data.take(ids).inputs)]
-        for place, row in enumerate(ids.tolist()):
-            whole = b"".join(np.ascontiguousarray(leaf[place]).tobytes() for leaf in leaves)
-            found.append((row, hashlib.blake2b(whole, digest_size=16).digest()))
-    return found
+    wanted = set(row_keys(context.data.take(context.forget).inputs))
+    found: list[int] = []
+    for start in range(0, len(context.retained), _BLOCK):
+        ids = context.retained[start : start + _BLOCK]
+        keys = row_keys(context.data.take(ids).inputs)
+        found += [row for row, key in zip(ids.tolist(), keys, strict=True) if key in wanted]
+    return np.array(found, dtype=np.int64)
 
 
 def difficulty_of(context: Context, by: Predictor) -> Difficulty:

@@ -1,6 +1,7 @@
 """What retraining without some rows would do to every prediction of every row, predicted."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -96,12 +97,7 @@ class Regression:
 
     def fitted(self, question: Question, lab: Lab) -> "Fitted":
         """The regression of this question's predictions; remembered as long as the predictor lives."""
-        known = self.__dict__.setdefault("_fitted", {})
-        key = question.identity
-        if key not in known:
-            known.clear()
-            known[key] = Fitted.of(self, question, lab)
-        return known[key]
+        return remembered(self, question.identity, lambda: Fitted.of(self, question, lab))
 
     @property
     def trainings(self) -> int:
@@ -188,13 +184,8 @@ class Fitted:
     def _residual(self) -> Float[np.ndarray, "rows c"]:
         """The variance of outputs that the regression leaves: all of it, times the share that it leaves of a spread of them."""
         some = _spread(self.outputs.shape[1])
-        wanted = self.outputs[:, some].astype(np.float64)
-        if self.prior is not None:
-            wanted = wanted - self.multiple * self.prior.on(some).along(
-                self.design.masks.T.astype(np.float64)
-            )
-        centred = wanted - wanted.mean(axis=0)
-        left = float(((self.design.left_out(wanted, self.penalty) - centred) ** 2).sum())
+        wanted = _beside(self.design, self.outputs, self.prior, self.multiple)
+        left = float(((self.design.left_out(wanted, self.penalty) - wanted) ** 2).sum())
         share = min(1.0, left / max(float((self.outputs[:, some].astype(np.float64) ** 2).sum()), 1e-300))
         variance = np.einsum("km,km->m", self.outputs, self.outputs) / (len(self.outputs) - 1)
         return share * variance.astype(np.float64).reshape(-1, self.columns)
@@ -221,15 +212,12 @@ class Gradients:
 
     method: AbstractAttributor
     subsets: Subsets
-    effect: Effect = "sum"
+    effect: Literal["sum", "group"] = "sum"
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if (
-            self.effect not in ("sum", "group")
-            or not hasattr(self.method, "factored")
-            or self.subsets.count < 3
-        ):
+        known = self.effect in ("sum", "group") and hasattr(self.method, "factored")
+        if not known or self.subsets.count < 3:
             raise BadInput(
                 "dl-680",
                 asked=f"predictions by {type(self.method).__name__} with effect={self.effect!r}, scaled by {self.subsets.count} subsets",
@@ -239,21 +227,21 @@ class Gradients:
 
     def changes(self, context: Context) -> Float[np.ndarray, "rows c"]:
         """Scaled effects of the removal."""
-        known = self.__dict__.setdefault("_fitted", {})
-        key = context.question.identity
-        if key not in known:
-            every = everything(context.question)
-            kept = context.lab.outcomes(every, self.subsets).complete()
-            prior = self.method.factored(every, context.lab)  # type: ignore[attr-defined]
-            outputs = _centred(kept.values)
-            known[key] = prior, _multiple(RemovalDesign(kept.subsets.masks()), outputs, prior)
-        prior, multiple = known[key]
-        columns = prior.m // (context.question.n + len(context.question.targets))
-        kind = "group" if self.effect == "group" else "sum"
+        prior, multiple = remembered(self, context.question.identity, lambda: self._scaled(context))
+        rows = context.question.n + len(context.question.targets)
         return after_what_is_gone(
-            lambda ids: multiple * prior.effect([ids], kind=kind)[0].reshape(-1, columns).astype(np.float64),
+            lambda ids: (
+                multiple * prior.effect([ids], kind=self.effect)[0].reshape(rows, -1).astype(np.float64)
+            ),
             context,
         )
+
+    def _scaled(self, context: Context) -> tuple[Any, float]:
+        """The method's scores as factors, and their scale."""
+        every = everything(context.question)
+        kept = context.lab.outcomes(every, self.subsets).complete()
+        prior = self.method.factored(every, context.lab)  # type: ignore[attr-defined]
+        return prior, _multiple(RemovalDesign(kept.subsets.masks()), _centred(kept.values), prior)
 
     @property
     def trainings(self) -> int:
@@ -263,7 +251,10 @@ class Gradients:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Attributed:
-    """Any attribution of :func:`everything`'s question, in units of the output (``UnitsError`` dl-507)."""
+    """Any attribution of :func:`everything`'s question, in units of the output.
+
+    Raises ``UnitsError`` dl-507 (relative units), ``BadInput`` dl-686 (of another question).
+    """
 
     attribution: Attribution
     effect: Literal["sum", "group"] = "sum"
@@ -271,13 +262,30 @@ class Attributed:
     def changes(self, context: Context) -> Float[np.ndarray, "rows c"]:
         """Its effects."""
         needs_units(self.attribution, "predictions of oracles")
-        rows = context.question.n + len(context.question.targets)
+        every, known = everything(context.question), self.attribution
+        if (known.n, known.m) != (every.n, every.m):
+            raise BadInput(
+                "dl-686",
+                asked=f"changes of {every.m} predictions by {every.n} training rows",
+                found=f"an attribution of {known.m} by {known.n}",
+                do="ask its method the question dataloupe.unlearning.everything(question)",
+            )
+        rows = len(every.targets)
         return after_what_is_gone(
             lambda ids: (
                 self.attribution.effect([ids], kind=self.effect)[0].reshape(rows, -1).astype(np.float64)
             ),
             context,
         )
+
+
+def remembered(holder: Any, key: Any, make: Callable[[], Any]) -> Any:
+    """What was made for this key, or is made now; only the latest is kept, as long as its holder lives."""
+    known = holder.__dict__.setdefault("_remembered", {})
+    if key not in known:
+        known.clear()
+        known[key] = make()
+    return known[key]
 
 
 def after_what_is_gone(changes: Any, context: Context) -> Float[np.ndarray, "rows c"]:
@@ -339,14 +347,21 @@ def _spread(columns: int) -> Int[np.ndarray, " some"]:
     return np.linspace(0, columns - 1, min(4 * PROBES, columns)).astype(int)
 
 
+def _beside(
+    design: RemovalDesign, outputs: Float[np.ndarray, "k m"], prior: Along | None, multiple: float
+) -> Float[np.ndarray, "k some"]:
+    """What the trainings did on a spread of columns beyond what the prior says, less its mean."""
+    some = _spread(outputs.shape[1])
+    found = outputs[:, some].astype(np.float64)
+    if prior is not None:
+        found = found - multiple * prior.on(some).along(design.masks.T.astype(np.float64))
+    return found - found.mean(axis=0)
+
+
 def _penalty(
     design: RemovalDesign, outputs: Float[np.ndarray, "k m"], prior: Along | None, multiple: float
 ) -> float:
     """The penalty whose leave-one-out predictions of the trainings are nearest, over a spread of columns."""
-    columns = _spread(outputs.shape[1])
-    wanted = outputs[:, columns].astype(np.float64)
-    if prior is not None:
-        wanted = wanted - multiple * prior.on(columns).along(design.masks.T.astype(np.float64))
-    centred = wanted - wanted.mean(axis=0)
-    errors = [float(((design.left_out(wanted, p) - centred) ** 2).sum()) for p in PENALTIES]
+    wanted = _beside(design, outputs, prior, multiple)
+    errors = [float(((design.left_out(wanted, p) - wanted) ** 2).sum()) for p in PENALTIES]
     return PENALTIES[int(np.argmin(errors))]

@@ -3,6 +3,7 @@
 # ruff: noqa: ARG002  (the protocol hands every output the model, the rows and the draw)
 
 import dataclasses
+import hashlib
 from typing import ClassVar
 
 import numpy as np
@@ -65,6 +66,15 @@ def everything(question: Question) -> Question:
     rows = Examples(_joined(train.inputs, targets.inputs), labels=labels)
     on_train = question.on_train
     return Question(question.learner, train, rows, Predictions(probe.shape[1]), train_output=on_train)
+
+
+def row_keys(inputs: Inputs) -> list[bytes]:
+    """A hash of every row's contents."""
+    leaves = [np.ascontiguousarray(leaf.detach().cpu().numpy()) for leaf in input_leaves(inputs)]
+    return [
+        hashlib.blake2b(b"".join(leaf[i].tobytes() for leaf in leaves), digest_size=16).digest()
+        for i in range(len(leaves[0]))
+    ]
 
 
 def _joined(a: Inputs, b: Inputs) -> Inputs:

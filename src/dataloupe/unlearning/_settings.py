@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from dataloupe._errors import BadInput
+from dataloupe._errors import BadInput, CapabilityError
 from dataloupe.core import Optimizer, Seen, Stage, TorchModel, Tuning
 from dataloupe.unlearning._context import Context, row_losses
 from dataloupe.unlearning._tuned import Tuner, shuffled
@@ -50,6 +50,7 @@ class FineTuned(Tuner):
 
     def tuned(self, models: Sequence[TorchModel], context: Context, stages: list[Stage]) -> list[TorchModel]:
         """The models after these stages."""
+        check_loss(context)
         optimizer = Optimizer("sgd", self.lr, self.momentum, self.weight_decay)
         return context.finetune(models, Tuning(stages, optimizer, frozen_norms=self.frozen_norms))
 
@@ -83,6 +84,19 @@ def mean_loss(seen: Seen) -> Float[Tensor, " M"]:
 def minus_mean_loss(seen: Seen) -> Float[Tensor, " M"]:
     """Minus :func:`mean_loss`."""
     return -mean_loss(seen)
+
+
+def check_loss(context: Context) -> None:
+    """Refuse a learner whose training loss these methods do not know: squared errors of class numbers (dl-678)."""
+    labels = context.data.labels
+    squared = getattr(context.question.learner, "loss", None) == "squared"
+    if squared and labels is not None and not labels.is_floating_point():
+        raise CapabilityError(
+            "dl-678",
+            asked="a fine-tuning by the training loss",
+            found="squared errors of whole numbers, which would be taken for classes",
+            do="give the labels as floating-point numbers, or unlearn by DMM, which needs no loss",
+        )
 
 
 def losses_of(seen: Seen) -> Float[Tensor, "M b"]:
