@@ -18,6 +18,7 @@ import numpy as np
 
 import dataloupe as dl
 from dataloupe.judge import MethodAudit
+from dataloupe.judge._divergences import most
 from dataloupe.run import load_module
 
 HERE = Path(__file__).parent
@@ -179,7 +180,11 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", help="names of forget sets; default: all")
     parser.add_argument("--methods", nargs="*", help="names of methods; default: all")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--table", action="store_true", help="only write the table of --json anew")
     asked = parser.parse_args()
+    if asked.table:
+        asked.json.with_suffix(".md").write_text(markdown(json.loads(asked.json.read_text())))
+        return
     settings = SETTINGS[asked.only]
     question = settings["question"]()
     lab = dl.Lab(asked.lab / f"unlearning-{asked.only}", progress=False)
@@ -213,11 +218,17 @@ def main() -> None:
 def markdown(found: dict) -> str:
     """All forget sets: normalised KLoM on the rows to forget, and the 95th percentiles, of every method."""
     sets = found["sets"]
+    top = most(found["estimator"], found["models"], found["models"], 10)[0]
     methods = list(dict.fromkeys(name for one in sets.values() for name in one["methods"]))
     lines = [
         f"KLoM ({found['estimator']}, {found['models']} models and oracles): normalised on the rows to forget (0 the floor, 1 doing nothing), and the",
         "95th percentiles on forget / retain / validation; the share of a retraining that the fine-tuning costs (attribution apart:",
-        f"DMM rests on {found['subsets']:,} trainings). Of several settings the one whose worst split is best, chosen on these outcomes.",
+        f"DMM rests on {found['subsets']:,} trainings). Of several settings the one whose worst split is best, chosen on these outcomes."
+        + (
+            f" {top:.2f} is the most that KLoM can be here: beyond it nothing is told apart."
+            if np.isfinite(top)
+            else ""
+        ),
         "",
         "| | " + " | ".join(f"{name}: {one['rows']} rows" for name, one in sets.items()) + " |",
         "|---" * (len(sets) + 1) + "|",

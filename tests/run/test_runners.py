@@ -17,7 +17,7 @@ import torch
 
 from dataloupe._errors import BadInput, CapabilityError, TrainingError
 from dataloupe.run import Processes, Serial, load_module, why_not_sendable
-from dataloupe.run._processes import _exit_in_words
+from dataloupe.run._processes import _exit_in_words, _surroundings
 from dataloupe.testing._runner_contract import RunnerContract
 
 
@@ -311,3 +311,22 @@ def test_two_files_of_one_name_are_two_modules(tmp_path: Path) -> None:
         (tmp_path / folder / "same.py").write_text(f"which = {folder!r}\n")
     assert load_module(tmp_path / "one/same.py").which == "one"
     assert load_module(tmp_path / "two/same.py").which == "two"
+
+
+def test_a_ctrl_c_that_another_thread_takes_waits_until_a_worker_has_started() -> None:
+    """A signal goes to any thread that does not block it; Python then interrupts the main one, wherever it is."""
+    release, reached = threading.Event(), False
+    other = threading.Thread(target=release.wait)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        other.start()
+        with pytest.raises(KeyboardInterrupt), _surroundings(1, needs_main=True):
+            signal.pthread_kill(other.ident or 0, signal.SIGINT)
+            release.set()
+            other.join()  # it cannot end before it has taken the signal
+            reached = True
+        assert reached
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        release.set()
+        signal.signal(signal.SIGINT, before)

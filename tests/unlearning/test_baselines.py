@@ -11,6 +11,7 @@ from unlearning_cases import (
     FORGET,
     METHODS,
     TUNED,
+    asked,
     assert_same,
     context,
     digits,
@@ -18,6 +19,7 @@ from unlearning_cases import (
     loss,
     norms,
     numbers,
+    small_cnn,
 )
 
 from dataloupe import outputs, unlearning
@@ -112,6 +114,16 @@ def test_frozen_norms_keep_their_statistics(method):
 def test_a_lab_tunes_models_with_norms_as_the_plain_one_does(frozen, tmp_path):
     case = norms()
     method = GradientDescent(epochs=1, lr=0.02, frozen_norms=frozen)
+    here = method.many(case.models, context(case))
+    fast = dataclasses.replace(context(case), lab=Lab(tmp_path))
+    for one, other in zip(here, method.many(case.models, fast), strict=True):
+        assert_same(numbers(one), numbers(other), 1e-5)
+
+
+def test_a_lab_tunes_convolutions_as_the_plain_one_does(tmp_path):
+    """One by one, where others are stacked."""
+    case = asked(small_cnn, rows=120, epochs=1)
+    method = GradientDescent(epochs=1, lr=0.02)
     here = method.many(case.models, context(case))
     fast = dataclasses.replace(context(case), lab=Lab(tmp_path))
     for one, other in zip(here, method.many(case.models, fast), strict=True):
@@ -494,6 +506,16 @@ def test_scrub_wants_classes_and_something_to_rewind_to():
     threes = np.flatnonzero(case.question.train.labels == 3)
     with pytest.raises(BadInput, match="dl-677"):
         SCRUB(rewind=True)(case.models[0], unlearning.Context.of(narrow, case.lab, threes))
+
+
+def test_a_loss_that_is_not_known_is_refused():
+    case = digits()
+    learner = dataclasses.replace(case.question.learner, loss="squared")
+    question = dataclasses.replace(case.question, learner=learner)
+    asked = unlearning.Context.of(question, case.lab, FORGET)
+    for method in (GradientDescent(), SCRUB(), CFk(), NewtonStep()):
+        with pytest.raises(CapabilityError, match="dl-678"):
+            method(case.models[0], asked)
 
 
 def test_a_loss_wants_labels():

@@ -149,6 +149,8 @@ def test_an_attribution_needs_units_and_is_taken_as_it_is():
     relative = DenseAttribution(effects.T, Info("raw"), units="relative")
     with pytest.raises(UnitsError, match="dl-507"):
         Attributed(relative).changes(of(Additive(effects), [1]))
+    with pytest.raises(BadInput, match="dl-686"):
+        Attributed(DenseAttribution(effects.T[:800], Info("other"))).changes(of(Additive(effects), [1]))
     found = Attributed(DenseAttribution(effects.T, Info("known"))).changes(of(Additive(effects), [1, 8]))
     assert error(found, change(effects, np.array([1, 8]))) < 1e-6
 

@@ -53,6 +53,12 @@ def normed():
     return nn.Sequential(nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10))
 
 
+def small_cnn():
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)
+    )
+
+
 def asked(module=mlp, rows=300, **settings):
     """A question about digits, its lab, and a few models of it."""
     train, test = data.digits()
