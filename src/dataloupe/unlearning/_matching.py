@@ -148,8 +148,8 @@ class DMM(_Matching):
 
     Source: Georgiev et al. 2024 (Attribute-to-Delete), algorithm A.2.
 
-    >>> from dataloupe.unlearning import Regression
-    >>> DMM(Regression(Subsets(n=100, count=500, fraction=0.75))).mix.epochs
+    >>> import dataloupe as dl
+    >>> DMM(dl.unlearning.Regression(dl.Subsets(n=100, count=500, fraction=0.75))).mix.epochs
     6
     """
 
@@ -205,8 +205,8 @@ class DMDirect:
 
     Source: Georgiev et al. 2024 (Attribute-to-Delete), DM-Direct.
 
-    >>> from dataloupe.unlearning import Regression
-    >>> DMDirect(Regression(Subsets(n=100, count=500, fraction=0.75))).name
+    >>> import dataloupe as dl
+    >>> DMDirect(dl.unlearning.Regression(dl.Subsets(n=100, count=500, fraction=0.75))).name
     'DM-Direct'
     """
 
