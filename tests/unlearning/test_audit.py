@@ -67,6 +67,17 @@ def test_gates_say_why(receipt):
     assert receipt.audit.diverged["poison"] == 8
 
 
+def test_a_method_of_which_all_models_diverged_is_told_and_the_others_judged():
+    case = digits()
+    many = {"question": case.question, "lab": case.lab, "models": 12, "oracles": 12, "estimator": "gaussian"}
+    found = audit({"wreck": Poison(every=1), "descent": GradientDescent(epochs=1)}, FORGET, **many)
+    assert found.audit.lost == ("wreck",) and "wreck: all 12 models diverged" in str(found)
+    assert found.failed("wreck") == ["all 12 models diverged"] and "wreck" not in found.audit.methods
+    assert json.loads(json.dumps(found.to_json()))["failed"]["wreck"] == ["all 12 models diverged"]
+    with pytest.raises(BadInput, match="dl-697"):
+        audit({"wreck": Poison(every=1)}, FORGET, **many)
+
+
 def test_break_even_is_trainings_over_what_a_request_saves():
     cost = MethodCost(share=0.05, passes=1.0, seconds=1.0, trainings=1900, settings={})
     assert cost.requests == pytest.approx(2000)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -104,12 +105,13 @@ def assert_same(a, b, tolerance=0.0):
 
 @dataclasses.dataclass(frozen=True)
 class Poison:
-    """A method that gives a model of NaN for every second model."""
+    """A method that gives a model of NaN for every second model, or as many as asked."""
 
-    name = "poison"
+    every: int = 2
+    name: ClassVar[str] = "poison"
 
     def __call__(self, model, context):
-        if context.first % 2 == 0:
+        if (context.first + 1) % self.every:
             return model
         return model.with_params({name: torch.full_like(p, torch.nan) for name, p in model.params.items()})
 

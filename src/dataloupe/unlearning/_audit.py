@@ -46,7 +46,7 @@ def audit(  # budget: 8 parameters, five of which say how many and how judged, w
     retained ones and on the question's targets ("validation"), by :func:`klom` of the margins with its floor, by accuracy
     and by distance. Doing nothing is judged always. All are kept by the lab: another method costs its own fine-tuning only.
 
-    Diverged models are left out and counted. Raises as :func:`unlearn` and :func:`audit_outputs` do (dl-922: too few models
+    Diverged models are left out and counted; so is a method that has none left, beside others (dl-697 alone). Raises as :func:`unlearn` and :func:`audit_outputs` do (dl-922: too few models
     for the estimator), ``BadInput`` dl-696 (no class labels: margins need them).
 
     Source: Georgiev et al. 2024 (Attribute-to-Delete), section 3.
@@ -65,14 +65,15 @@ def audit(  # budget: 8 parameters, five of which say how many and how judged, w
         kept = [model for model, fine in zip(done.models, done.finite, strict=True) if fine]
         diverged[name] = int((~done.finite).sum())
         costs[name] = _cost(method, done)
-        if not kept:
-            raise BadInput(
-                "dl-697",
-                asked=f"an audit of {name}",
-                found="that it diverged for every model",
-                do="lower its learning rate",
-            )
-        found[name] = predictions_all(kept, ensembles.every)
+        if kept:
+            found[name] = predictions_all(kept, ensembles.every)
+    if named and not found:
+        raise BadInput(
+            "dl-697",
+            asked=f"an audit of {', '.join(named)}",
+            found="that it diverged for every model",
+            do="lower the learning rate",
+        )
     judged = audit_outputs(
         found,
         ensembles.oracles,

@@ -77,10 +77,12 @@ class Receipt:
         """The gates that a method does not pass, in words; empty where it passes all.
 
         On rows to forget: normalised KLoM at most ``gates.forget`` (where doing nothing leaves nothing to unlearn, at most
-        ``elsewhere`` floors). On the others: the 95th percentile at most ``elsewhere`` floors. A method of which all
-        models diverged does not get here; one of which some did, fails.
+        ``elsewhere`` floors). On the others: the 95th percentile at most ``elsewhere`` floors. A method of which
+        models diverged fails.
         """
         gates = gates or self.gates
+        if method in self.audit.lost:
+            return [f"all {self.audit.diverged[method]} models diverged"]
         judged = self.audit.methods[method]
         floor = judged.floor.oracle_first.p95
         found = []
