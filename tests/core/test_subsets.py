@@ -70,6 +70,19 @@ def test_removals_are_paired_with_a_control():
     assert len({free.train_seed(k, r) for k in range(4) for r in range(4)}) == 16
 
 
+def test_seeds_come_in_turn():
+    """Blocks of subsets share a training seed, also after some were left out; masks and older recipes stay what they were."""
+    shared, free = Subsets(n=6, count=7, seeds=3), Subsets(n=6, count=7)
+    assert shared.blocks.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert [shared.train_seed(k, 1) for k in range(7)] == [free.train_seed(k % 3, 1) for k in range(7)]
+    assert np.array_equal(shared.masks(), free.masks()) and "seeds" not in free.recipe
+    assert shared.recipe == shared.first(9).recipe != free.recipe
+    some = shared.part([1, 4, 5])
+    assert [some.train_seed(k, 0) for k in range(3)] == [shared.train_seed(k, 0) for k in (1, 4, 5)]
+    assert some.first(2).blocks.tolist() == [1, 1] and identity(some) != identity(free.part([1, 4, 5]))
+    assert Subsets.without(6, [[], [1]]).blocks.tolist() == [0, 0] and free.blocks.tolist() == list(range(7))
+
+
 def test_all_the_data():
     assert Subsets.full(5, 3).masks().all()
 
@@ -84,6 +97,10 @@ def test_all_the_data():
         ({"n": 5, "count": 1, "fraction": 0.01}, "dl-302"),
         ({"n": 5, "count": 1, "kind": "groups"}, "dl-301"),
         ({"n": 5, "count": 1, "kind": "groups", "groups": np.zeros(4)}, "dl-301"),
+        ({"n": 5, "count": 3, "seeds": 0}, "dl-301"),
+        ({"n": 5, "count": 3, "seeds": np.array([0, 1])}, "dl-301"),
+        ({"n": 5, "count": 3, "seeds": np.array([0.0, 1.0, 2.0])}, "dl-301"),
+        ({"n": 5, "count": 3, "seeds": 2, "paired": True}, "dl-301"),
     ],
 )
 def test_bad_recipes_are_refused(arguments, code):

@@ -58,6 +58,27 @@ def test_a_prediction_left_out_is_that_of_a_fit_without_it(k, n):
         assert np.allclose(found[i], expected, atol=1e-8)
 
 
+@pytest.mark.parametrize(("k", "n"), [(12, 30), (40, 9)])
+def test_blocks_are_intercepts_of_their_own(k, n):
+    """Weights and predictions left out are those of a regression with an unpenalised intercept for every block."""
+    masks, y = drawn(k, n, seed=2)
+    blocks = np.arange(k) % 3
+    design = RemovalDesign(masks, blocks)
+    removed, p = np.array([0, 2]), 0.5 * design.scale
+    ones = (blocks[:, None] == np.arange(3)).astype(float)
+    both = np.hstack([masks.astype(float), ones])
+    penalties = np.diag(np.r_[np.full(n, p), np.zeros(3)])
+    weights = np.linalg.solve(both.T @ both + penalties, both.T @ y)
+    v, _ = design.weights(removed, penalty=0.5)
+    luck = np.random.default_rng(0).standard_normal((3, 1))[blocks]
+    assert np.allclose(v @ (y + luck), weights[removed].sum(0), atol=1e-8)
+    found, centred = design.left_out(y, penalty=0.5), design.centred(y.copy())
+    for i in range(k):
+        rest = np.arange(k) != i
+        fit = np.linalg.solve(both[rest].T @ both[rest] + penalties, both[rest].T @ y[rest])
+        assert np.allclose(found[i], both[i] @ fit - (y - centred)[i], atol=1e-8)
+
+
 @pytest.mark.parametrize(("k", "n"), [(12, 30), (60, 9)])
 def test_a_rows_own_weight_can_go_unpenalised(k, n):
     masks, y = drawn(k, n, seed=2)

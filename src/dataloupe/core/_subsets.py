@@ -21,7 +21,9 @@ class Subsets:
     ``kind``: ``fixed`` keeps exactly ``round(fraction * n)`` examples, ``bernoulli`` each with probability
     ``fraction``, ``groups`` exactly ``round(fraction * G)`` of the G groups that ``groups`` (a number for
     every example) names; ``listed`` is an explicit list, see :meth:`listed` and :meth:`without`. ``paired``
-    gives repeat r the same training seed in every subset (common random numbers).
+    gives repeat r the same training seed in every subset (common random numbers). ``seeds`` does so in blocks: that many
+    training seeds in turn, subset i the one of i mod ``seeds`` (or, an array, the number of every subset's). What a seed
+    does to all subsets of a block alike is then no noise of their differences, see :attr:`blocks`.
 
     Raises ``BadInput`` dl-301 (a count, fraction or kind that cannot be meant), dl-302 (an empty subset).
 
@@ -40,6 +42,7 @@ class Subsets:
     groups: Array | None = None
     bits: UInt8[np.ndarray, "k bytes"] | None = None
     paired: bool = False
+    seeds: int | Array | None = None
 
     def __post_init__(self) -> None:
         """Check the recipe."""
@@ -73,12 +76,33 @@ class Subsets:
                 found=f"groups of shape {np.shape(self.groups)} for n = {self.n}",
                 do="give one group number per example",
             )
+        self._check_seeds()
         if self.kind == "fixed" and self.size < 1:
             raise BadInput(
                 "dl-302",
                 asked=f"a fraction {self.fraction} of {self.n} examples",
                 found="subsets without a single example",
                 do="raise the fraction",
+            )
+
+    def _check_seeds(self) -> None:
+        """Either all of one seed, or at least one seed, or one for every subset."""
+        if self.seeds is None:
+            return
+        given = np.asarray(self.seeds)
+        whole = np.issubdtype(given.dtype, np.integer)
+        if (
+            self.paired
+            or not whole
+            or given.shape not in ((), (self.count,))
+            or given.min() < (not given.ndim)
+        ):
+            raise BadInput(
+                "dl-301",
+                asked=f"{self.count} subsets with seeds of {given.dtype}, shape {given.shape}"
+                + (", paired" if self.paired else ""),
+                found="neither a number of seeds nor a number for every subset, or paired subsets, which have one seed",
+                do="give seeds=20, or a whole number from 0 for every subset",
             )
 
     # --- other ways to make them ---
@@ -89,7 +113,9 @@ class Subsets:
         return cls(n=n, count=count, fraction=1.0, seed=seed)
 
     @classmethod
-    def listed(cls, masks: Any, *, seed: int = 0, paired: bool = False) -> "Subsets":
+    def listed(
+        cls, masks: Any, *, seed: int = 0, paired: bool = False, seeds: int | Array | None = None
+    ) -> "Subsets":
         """The subsets of a boolean matrix ``[k, n]`` (true = kept)."""
         masks = np.asarray(masks)
         if masks.ndim != 2 or masks.dtype != bool:
@@ -114,6 +140,7 @@ class Subsets:
             seed=seed,
             bits=np.packbits(masks, axis=1),
             paired=paired,
+            seeds=seeds,
         )
 
     @classmethod
@@ -163,13 +190,27 @@ class Subsets:
         return hashlib.sha256(packed.tobytes()).hexdigest()[:16]
 
     def train_seed(self, treatment: int, repeat: int) -> int:
-        """The seed of one training: its own for every (subset, repeat), or shared between subsets if ``paired``."""
+        """The seed of one training: its own for every (subset, repeat), or shared between the subsets of a block."""
         root = Stream.root(self.seed)
-        return (root("train", repeat) if self.paired else root("train", treatment, repeat)).seed()
+        if self.paired:
+            return root("train", repeat).seed()
+        return root(
+            "train", int(self.blocks[treatment]) if self.seeds is not None else treatment, repeat
+        ).seed()
+
+    @property
+    def blocks(self) -> Int[np.ndarray, " k"]:
+        """The number of every subset's training seed: subsets of one number were trained alike."""
+        if self.paired:
+            return np.zeros(self.count, np.int64)
+        if self.seeds is None or np.ndim(self.seeds) == 0:
+            return np.arange(self.count) % (self.count if self.seeds is None else int(self.seeds))
+        return np.asarray(self.seeds, np.int64)
 
     def part(self, rows: slice | Sequence[int] | Array) -> "Subsets":
         """Some of them, as a list."""
-        return Subsets.listed(self.masks(rows), seed=self.seed, paired=self.paired)
+        seeds = None if self.seeds is None else self.blocks[slice(None) if rows is None else rows]
+        return Subsets.listed(self.masks(rows), seed=self.seed, paired=self.paired, seeds=seeds)
 
     def first(self, count: int) -> "Subsets":
         """The first ``count`` of them (of a recipe, more than it counted is fine too)."""
@@ -181,7 +222,8 @@ class Subsets:
                     found=f"a list of {self.count}",
                     do="ask for fewer",
                 )
-            return dataclasses.replace(self, count=count, bits=self.bits[:count])
+            seeds = self.seeds[:count] if isinstance(self.seeds, np.ndarray) else self.seeds
+            return dataclasses.replace(self, count=count, bits=self.bits[:count], seeds=seeds)
         return dataclasses.replace(self, count=count)
 
     @property
@@ -196,6 +238,8 @@ class Subsets:
         }
         if self.groups is not None:
             facts["groups"] = array_digest(np.asarray(self.groups))
+        if self.seeds is not None:
+            facts["seeds"] = int(self.seeds) if np.ndim(self.seeds) == 0 else array_digest(self.blocks)
         if self.bits is not None:
             facts.pop("fraction")
             facts["list"] = array_digest(self.bits)

@@ -27,7 +27,8 @@ class RemovalDesign:
         v / (1 - p e' (M'M + p I)^-1 e / |F|)
 
     It is exact where all rows of F do the same, and noisier where they do not. ``penalty`` is relative to the mean
-    eigenvalue of M'M.
+    eigenvalue of M'M. ``blocks`` numbers trainings that shared a seed (:attr:`Subsets.blocks`): masks and outputs are then
+    taken less the mean of their block, so that what a seed does is no noise.
 
     >>> masks = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
     >>> y = masks @ np.array([1.0, 2.0, 3.0])
@@ -37,11 +38,36 @@ class RemovalDesign:
     """
 
     masks: Bool[np.ndarray, "k n"]
+    blocks: Int[np.ndarray, " k"] | None = None
+
+    def centred(self, values: Float[np.ndarray, "k *m"]) -> Float[np.ndarray, "k *m"]:
+        """Less the mean of each training's block, in place."""
+        for rows in self._members:
+            values[rows] -= values[rows].mean(axis=0, dtype=np.float64).astype(values.dtype)
+        return values
+
+    def told(self, v: Float[np.ndarray, "k *f"]) -> Float[np.ndarray, "n *f"]:
+        """M'v: which removal the trainings tell of with these weights."""
+        return self._centred.T @ v
+
+    @cached_property
+    def _members(self) -> list[Int[np.ndarray, " b"]]:
+        """The trainings of every block."""
+        if self.blocks is None:
+            return [np.arange(len(self.masks))]
+        return [np.flatnonzero(self.blocks == block) for block in np.unique(self.blocks)]
+
+    @cached_property
+    def _shares(self) -> Float[np.ndarray, " k"]:
+        """Each training's part in the mean of its block."""
+        found = np.empty(len(self.masks))
+        for rows in self._members:
+            found[rows] = 1.0 / len(rows)
+        return found
 
     @cached_property
     def _centred(self) -> Float[np.ndarray, "k n"]:
-        found = self.masks.astype(np.float64)
-        return found - found.mean(axis=0)
+        return self.centred(self.masks.astype(np.float64))
 
     @cached_property
     def _spectrum(self) -> tuple[Float[np.ndarray, " q"], Float[np.ndarray, "q q"]]:
@@ -73,7 +99,7 @@ class RemovalDesign:
         if effect == "group":
             shrunk = penalty * self.scale * float(e @ inverse) / len(removed)
             v = v / (1.0 - shrunk)
-        return v, e - self._centred.T @ v
+        return v, e - self.told(v)
 
     def own(
         self, removed: Int[np.ndarray, " f"], penalty: float
@@ -94,15 +120,15 @@ class RemovalDesign:
         return v, p * together / (1.0 - p * alone)
 
     def left_out(self, outputs: Float[np.ndarray, "k m"], penalty: float) -> Float[np.ndarray, "k m"]:
-        """Every training's centred output, predicted by the regression on all the others (a mean of its own included)."""
+        """Every training's centred output, predicted by the regression on all the others (means of their own included)."""
         values, vectors = self._spectrum
         share = values / (values + penalty * self.scale)
         basis = vectors if self._dual else (self._centred @ vectors) / np.sqrt(np.maximum(values, 1e-300))
         basis = basis[:, values > 1e-9 * values.max()]
         share = share[values > 1e-9 * values.max()]
-        centred = outputs - outputs.mean(axis=0)
+        centred = self.centred(outputs.astype(np.float64))
         fitted = basis @ (share[:, None] * (basis.T @ centred))
-        own = (basis**2 @ share + 1.0 / len(outputs))[:, None]
+        own = np.minimum(basis**2 @ share + self._shares, 1.0 - 1e-9)[:, None]
         return (fitted - own * centred) / (1.0 - own)
 
     def _check_varied(self, removed: Int[np.ndarray, " f"]) -> None:

@@ -129,8 +129,8 @@ class Fitted:
             )
         every = everything(question)
         kept = lab.outcomes(every, asked.subsets).complete()
-        outputs = _centred(kept.values)
-        design = RemovalDesign(kept.subsets.masks())
+        design = design_of(kept.subsets)
+        outputs = design.centred(kept.values.reshape(len(kept.values), -1))
         columns = every.m // len(every.targets)
         prior = None if asked.prior is None else scores_of(asked.prior, every, lab)
         multiple = 0.0 if prior is None else _multiple(design, outputs, prior)
@@ -166,12 +166,8 @@ class Fitted:
         if self.prior is None:
             return found
         targets = (removed[:, None] * self.columns + np.arange(self.columns)).ravel()
-        told = self.prior.on(targets).along(self._explained(singles)).reshape(len(removed), len(removed), -1)
+        told = self.prior.on(targets).along(self.design.told(singles)).reshape(len(removed), len(removed), -1)
         return found - self.multiple * told[np.arange(len(removed)), np.arange(len(removed))]
-
-    def _explained(self, singles: Float[np.ndarray, "k f"]) -> Float[np.ndarray, "n f"]:
-        """M'v: what the trainings tell of each single removal."""
-        return self.design.masks.T.astype(np.float64) @ (singles - singles.mean(axis=0))
 
     def _told(self, v: Float[np.ndarray, " k"], rest: Float[np.ndarray, " n"]) -> Float[np.ndarray, "rows c"]:
         """What the trainings say, and of what they do not the prior."""
@@ -241,7 +237,9 @@ class Gradients:
         every = everything(context.question)
         kept = context.lab.outcomes(every, self.subsets).complete()
         prior = self.method.factored(every, context.lab)  # type: ignore[attr-defined]
-        return prior, _multiple(RemovalDesign(kept.subsets.masks()), _centred(kept.values), prior)
+        design = design_of(kept.subsets)
+        outputs = design.centred(kept.values.reshape(len(kept.values), -1))
+        return prior, _multiple(design, outputs, prior)
 
     @property
     def trainings(self) -> int:
@@ -302,18 +300,15 @@ def scores_of(method: AbstractAttributor, every: Question, lab: Lab) -> Along:
     return factored(every, lab) if factored is not None else method.attribute(every, lab)
 
 
-def _centred(values: Float[np.ndarray, "k r m"]) -> Float[np.ndarray, "k m"]:
-    """What each training did beyond the mean of all, in place."""
-    found = values.reshape(len(values), -1)
-    found -= found.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return found
+def design_of(subsets: Subsets) -> RemovalDesign:
+    """The design of some trainings; those that shared seeds are compared within their blocks."""
+    return RemovalDesign(subsets.masks(), None if subsets.seeds is None else subsets.blocks)
 
 
 def _multiple(design: RemovalDesign, outputs: Float[np.ndarray, "k m"], prior: Along) -> float:
     """The one scale of a prior, by least squares over random combinations of trainings."""
     told = Stream.root(0)("probes").numpy().standard_normal((len(outputs), PROBES))
-    told -= told.mean(axis=0)
-    predicted = prior.along(design.masks.T.astype(np.float64) @ told)
+    predicted = prior.along(design.told(told))
     seen = told.T.astype(np.float32) @ outputs
     return float((predicted * seen).sum() / max(float((predicted**2).sum()), 1e-300))
 
@@ -350,12 +345,12 @@ def _spread(columns: int) -> Int[np.ndarray, " some"]:
 def _beside(
     design: RemovalDesign, outputs: Float[np.ndarray, "k m"], prior: Along | None, multiple: float
 ) -> Float[np.ndarray, "k some"]:
-    """What the trainings did on a spread of columns beyond what the prior says, less its mean."""
+    """What the trainings did on a spread of columns beyond what the prior says, less the mean of each block."""
     some = _spread(outputs.shape[1])
     found = outputs[:, some].astype(np.float64)
     if prior is not None:
         found = found - multiple * prior.on(some).along(design.masks.T.astype(np.float64))
-    return found - found.mean(axis=0)
+    return design.centred(found)
 
 
 def _penalty(
