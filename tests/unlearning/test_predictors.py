@@ -1,5 +1,7 @@
 """Predicted oracles: exact in a world where removals add up, and honest about what is their own."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from unlearning_cases import digits
@@ -18,15 +20,17 @@ ENOUGH = Subsets(n=N, count=400, fraction=0.75, kind="bernoulli")
 class Additive(MemoryLab):
     """A lab whose trainings predict the sum of the kept rows' effects, planted."""
 
-    def __init__(self, effects, noise=0.0):
+    def __init__(self, effects, noise=0.0, luck=0.0):
         super().__init__()
-        self.effects, self.noise = effects, noise
+        self.effects, self.noise, self.luck = effects, noise, luck
 
     def outcomes(self, question, subsets, *, repeats=1):  # noqa: ARG002
         masks = subsets.masks().astype(np.float64)
         values = masks @ self.effects
         values += self.noise * np.random.default_rng(0).standard_normal(values.shape)
-        return Outcomes.from_arrays(masks.astype(bool), values[:, None])
+        values += self.luck * np.random.default_rng(1).standard_normal((len(masks), 1))[subsets.blocks]
+        found = Outcomes.from_arrays(masks.astype(bool), np.repeat(values[:, None], repeats, axis=1))
+        return dataclasses.replace(found, subsets=dataclasses.replace(found.subsets, seeds=subsets.seeds))
 
 
 def planted(seed=0, alike=()):
@@ -55,6 +59,16 @@ def test_with_enough_trainings_the_sum_is_exact():
     found = by.changes(of(Additive(effects), forget))
     assert found.shape == (ROWS, COLUMNS)
     assert error(found, change(effects, forget)) < 1e-3
+
+
+def test_what_a_seed_does_to_a_block_is_no_noise():
+    effects, forget = planted(), np.array([4, 9, 77])
+    lucky = Additive(effects, luck=100.0)
+    shared = dataclasses.replace(ENOUGH, seeds=8)
+    found = Regression(shared, penalty=1e-7, effect="sum").changes(of(lucky, forget))
+    assert error(found, change(effects, forget)) < 1e-3
+    alone = Regression(ENOUGH, penalty=1e-7, effect="sum").changes(of(lucky, forget))
+    assert error(alone, change(effects, forget)) > 1.0
 
 
 def test_a_group_of_rows_alike_is_not_shrunk_where_the_sum_is():
@@ -177,7 +191,27 @@ def test_pseudo_forget_sets_tell_the_scale_of_removed_rows_and_of_others():
     assert own == pytest.approx(2.0, rel=0.02)
     assert others == pytest.approx(1.25, rel=0.02)
     assert error(by.changes(context), change(effects, context.forget)) < 0.02
-    assert by.trainings == 7 + 16
+    assert by.trainings == 7 + 9 * 10
+
+
+def test_a_scale_grows_with_the_change():
+    """Truth is (a + b r) times the sum, r the root mean square of the sum on the removed rows; the predictor gives the sum."""
+    effects = planted() - planted().mean(0)
+
+    class Growing(Additive):
+        def outcomes(self, question, subsets, *, repeats=1):
+            found = super().outcomes(question, subsets, repeats=repeats)
+            for values, mask in zip(found.values, subsets.masks(), strict=True):
+                told = change(effects, np.flatnonzero(~mask))
+                strength = 0.0 if mask.all() else np.sqrt((told[:N][~mask] ** 2).mean())
+                values[:] = effects.sum(0) + (0.5 + 0.25 * strength) * told.ravel()
+            return found
+
+    context = of(Growing(effects), np.arange(30, 34))
+    by = Calibrated(Off(effects, own=1.0, others=1.0), sets=8)
+    told = change(effects, context.forget)
+    strength = np.sqrt((told[context.forget] ** 2).mean())
+    assert by.scales(context) == pytest.approx((0.5 + 0.25 * strength,) * 2, rel=1e-3)
 
 
 def test_pseudo_forget_sets_that_tell_nothing_are_refused():

@@ -8,10 +8,10 @@ from jaxtyping import Float, Int
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Array
-from dataloupe.core import Subsets
+from dataloupe.core import OK, Subsets
 from dataloupe.unlearning._context import Context
 from dataloupe.unlearning._predictors import Predictor, remembered
-from dataloupe.unlearning._rows import everything, measured
+from dataloupe.unlearning._rows import everything
 
 SPREADS = (1, 1, 2, 4)
 """A coherent set is drawn from so many times its size of nearest rows."""
@@ -21,39 +21,46 @@ LEAST, MOST = 0.25, 4.0
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Calibrated:
-    """A predictor's changes times a scale that pseudo-forget sets tell: sets of the request's size, each retrained once.
+    """A predictor's changes times a scale that pseudo-forget sets tell, which grows with the change itself.
 
-    Half of the ``sets`` are random rows, half are rows near a random one in what a model's last layer sees. With p_s the
-    predicted and t_s the measured changes of set s, and its coherence kappa_s = |mean of unit vectors of its rows|^2:
+    What many rows alike do together is more than the sum of what each does beside the others, and the more so the more
+    they do; what single rows do is measured where some of the others are missing, and comes out too large. So for set s,
+    with p_s the predicted and t_s the true changes of some rows, and r_s the root mean square of p_s on the removed rows:
 
-        scale(kappa) = a + b kappa,    (a, b) = argmin sum_s |t_s - (a + b kappa_s) p_s|^2
+        scale(r) = a + b r,      (a, b) = argmin sum_s w_s |t_s - (a + b r_s) p_s|^2,     w_s = 1 / (|t_s|^2 + noise_s)
 
-    once for removed rows and once for all others; the request is scaled by its own kappa, within [1/4, 4]. A linear
-    prediction falls short of what many rows alike do together, and how far depends on the data: no single multiple fits
-    random and coherent requests. The retrainings serve all requests of one size.
+    once for removed rows, once for all others. The ``sets`` are random rows and rows near a random one in what a model's
+    last layer sees, by turns, of sizes within ``shares`` of the data (up to the request's, if that is larger). Each is
+    retrained with ``seeds`` seeds, the same for all sets and for none (common random numbers); noise_s is the variance of
+    their mean. The retrainings serve all requests. Scales stay within [1/4, 4].
 
-    Raises ``BadInput`` dl-685 (settings, or a request too large for sets of its size).
+    Raises ``BadInput`` dl-685 (settings, or a request of more than half of the data).
 
     >>> from dataloupe.unlearning import Regression
     >>> Calibrated(Regression(Subsets(n=100, count=500, fraction=0.75))).trainings
-    548
+    750
     """
 
     by: Predictor
     sets: int = 24
+    seeds: int = 10
+    shares: tuple[float, float] = (0.005, 0.025)
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if self.sets < 4:
+        low, high = self.shares
+        if self.sets < 4 or self.seeds < 2 or not 0 < low <= high <= 0.5:
             raise self._refused(
-                f"{self.sets} pseudo-forget sets", "fewer than 4, which tell no scale", "give 24"
+                f"{self.sets} pseudo-forget sets of {low:g} to {high:g} of the data, with {self.seeds} seeds",
+                "fewer than 4 sets or 2 seeds, which tell no scale, or shares that are none",
+                "give 24 sets and 10 seeds, and shares between 0 and a half",
             )
 
     @property
     def trainings(self) -> int:
-        """The predictor's, and one with and one without the rows for each set."""
-        return int(getattr(self.by, "trainings", 0)) + 2 * self.sets
+        """The predictor's, and those without each set and without none."""
+        return int(getattr(self.by, "trainings", 0)) + (self.sets + 1) * self.seeds
 
     @property
     def prior(self) -> object:
@@ -63,50 +70,59 @@ class Calibrated:
     def changes(self, context: Context) -> Float[np.ndarray, "rows c"]:
         """Scaled changes: removed rows by one scale, all others by another."""
         found = self.by.changes(context)
-        own, others = self.scales(context)
+        own, others = self._scales(context, found)
         scales = np.full(len(found), others)
         scales[context.forget] = own
         return scales[:, None] * found
 
     def scales(self, context: Context) -> tuple[float, float]:
         """Of removed rows and of all others, for this request."""
+        return self._scales(context, self.by.changes(context))
+
+    def _scales(self, context: Context, found: Float[np.ndarray, "rows c"]) -> tuple[float, float]:
         n, size = context.question.n, len(context.forget)
         if 2 * size > n:
             raise self._refused(
                 f"pseudo-forget sets of {size} rows", f"{n} rows", "retrain, for so large a request"
             )
-        units = self._units(context)
-        key = (context.question.identity, size)
-        fits = remembered(self, key, lambda: self._fit(context, units, size))
-        kappa = _coherence(units[context.forget])
-        own, others = (float(np.clip(a + b * kappa, LEAST, MOST)) for a, b in fits)
+        low, high = self.shares
+        most = max(2, round(high * n), size)
+        key = (context.question.identity, most)
+        fits = remembered(self, key, lambda: self._fit(context, min(most, max(2, round(low * n))), most))
+        strength = _strength(found[context.forget])
+        own, others = (float(np.clip(a + b * strength, LEAST, MOST)) for a, b in fits)
         return own, others
 
-    def _fit(
-        self, context: Context, units: Float[np.ndarray, "n e"], size: int
-    ) -> list[Float[np.ndarray, " 2"]]:
+    def _fit(self, context: Context, least: int, most: int) -> list[Float[np.ndarray, " 2"]]:
         """a and b of removed rows and of all others."""
         question, lab, n = context.question, context.lab, context.question.n
-        every, root = everything(question), Stream.root(self.seed)("pseudo", size)
+        every, root, units = (
+            everything(question),
+            Stream.root(self.seed)("pseudo", least, most),
+            self._units(context),
+        )
+        sizes = np.geomspace(least, most, -(-self.sets // 2)).round().astype(int)
         drawn = [
-            _drawn(units, size, root("set", i), coherent=i % 2 == 1, spread=SPREADS[i // 2 % 4])
+            _drawn(units, int(sizes[i // 2]), root("set", i), coherent=i % 2 == 1, spread=SPREADS[i // 2 % 4])
             for i in range(self.sets)
         ]
-        masks = np.stack([~np.isin(np.arange(n), ids) for ids in drawn])
-        after = lab.outcomes(every, Subsets.listed(masks, seed=root("without").seed()))
-        before = measured(every, lab, Subsets.full(n, self.sets, seed=root("full").seed())).mean(axis=0)
+        removals = Subsets.without(n, [np.empty(0, np.int64), *drawn], seed=root("without").seed())
+        kept = lab.outcomes(every, removals, repeats=self.seeds)
         sums = [(np.zeros((2, 2)), np.zeros(2)) for _ in range(2)]
         for i, ids in enumerate(drawn):
-            if after.status[i, 0]:
+            fine = (kept.status[0] == OK) & (kept.status[i + 1] == OK)
+            if fine.sum() < 2:
                 continue
             told = self.by.changes(Context.of(question, lab, ids))
-            truth = after.values[i, 0].reshape(told.shape) - before
+            apart = (kept.values[i + 1, fine] - kept.values[0, fine]).reshape(-1, *told.shape)
+            truth, noise = apart.mean(axis=0), apart.var(axis=0, ddof=1) / len(apart)
             own = np.zeros(len(told), dtype=bool)
             own[ids] = True
-            basis = np.array([1.0, _coherence(units[ids])])
+            basis = np.array([1.0, _strength(told[ids])])
             for (gram, with_truth), rows in zip(sums, (own, ~own), strict=True):
-                gram += np.outer(basis, basis) * float((told[rows] ** 2).sum())
-                with_truth += basis * float((told[rows] * truth[rows]).sum())
+                weight = 1.0 / max(float((truth[rows] ** 2).sum() + noise[rows].sum()), 1e-300)
+                gram += weight * np.outer(basis, basis) * float((told[rows] ** 2).sum())
+                with_truth += weight * basis * float((told[rows] * truth[rows]).sum())
         return [np.linalg.lstsq(gram, with_truth, rcond=1e-6)[0] for gram, with_truth in sums]
 
     def _units(self, context: Context) -> Float[np.ndarray, "n e"]:
@@ -121,9 +137,9 @@ class Calibrated:
         return BadInput("dl-685", asked=asked, found=found, do=do)
 
 
-def _coherence(units: Float[np.ndarray, "f e"]) -> float:
-    """|mean|^2 of unit vectors: 1 where all are one, about 1 / f where they have nothing in common."""
-    return float((units.mean(axis=0) ** 2).sum())
+def _strength(changes: Float[np.ndarray, "f c"]) -> float:
+    """The root mean square."""
+    return float(np.sqrt((changes**2).mean()))
 
 
 def _drawn(
