@@ -56,7 +56,8 @@ class Behind:
 
     def predictor(self, question: Question) -> Regression:
         """The regression, ready to ask a lab."""
-        subsets = Subsets(n=question.n, count=self.subsets, fraction=self.fraction, seed=1)
+        seeds = max(1, min(20, self.subsets // 20))
+        subsets = Subsets(n=question.n, count=self.subsets, fraction=self.fraction, seed=1, seeds=seeds)
         return Regression(subsets, prior=TRAK(models=self.prior_models) if self.prior == "trak" else None)
 
 

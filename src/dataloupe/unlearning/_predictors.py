@@ -49,7 +49,8 @@ class Along(Protocol):
 class Regression:
     """A ridge datamodel of every prediction, asked only for the removal that is wanted.
 
-    ``subsets`` are the trainings: ``fraction`` 0.75 rather than 0.5, since what is asked about is nearly all of the data.
+    ``subsets`` are the trainings: ``fraction`` 0.75 rather than 0.5, since what is asked about is nearly all of the data;
+    ``seeds=20``, since trainings that shared a seed are compared among themselves, and what a seed does is then no noise.
     ``prior`` is a method that tells what the trainings do not (``TRAK(models=10)``); it is scaled by one number, fitted to
     the trainings. With v the trainings' weights (:class:`solve.RemovalDesign`), Y their centred predictions, s the scores
     of the prior:
@@ -70,7 +71,7 @@ class Regression:
 
     Source: Georgiev et al. 2024 (Attribute-to-Delete), section 4; Ilyas et al. 2022 for the regression.
 
-    >>> Regression(Subsets(n=100, count=500, fraction=0.75)).effect
+    >>> Regression(Subsets(n=100, count=500, fraction=0.75, seeds=20)).effect
     'group'
     """
 
@@ -107,7 +108,7 @@ class Regression:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fitted:
-    """A regression of all predictions on the masks of k trainings: ``outputs [k, rows * c]``, less their mean."""
+    """A regression of all predictions on the masks of k trainings: ``outputs [k, rows * c]``, less the mean of their block."""
 
     design: RemovalDesign
     outputs: Float[np.ndarray, "k m"]
