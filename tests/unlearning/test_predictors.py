@@ -170,26 +170,22 @@ def test_an_attribution_needs_units_and_is_taken_as_it_is():
 
 
 class Off:
-    """A predictor that is right but for its scale: one of removed rows, another of all others."""
+    """A predictor that is right but for its scale."""
 
     trainings = 7
 
-    def __init__(self, effects, own, others):
-        self.effects, self.own, self.others = effects, own, others
+    def __init__(self, effects, scale):
+        self.effects, self.scale = effects, scale
 
     def changes(self, context):
-        found = change(self.effects, context.forget) * self.others
-        found[context.forget] *= self.own / self.others
-        return found
+        return change(self.effects, context.forget) * self.scale
 
 
-def test_pseudo_forget_sets_tell_the_scale_of_removed_rows_and_of_others():
+def test_pseudo_forget_sets_tell_the_scale():
     effects = planted() - planted().mean(0)
-    by = Calibrated(Off(effects, own=0.5, others=0.8), sets=8)
+    by = Calibrated(Off(effects, 0.5), sets=8)
     context = of(Additive(effects), np.arange(30, 50))
-    own, others = by.scales(context)
-    assert own == pytest.approx(2.0, rel=0.02)
-    assert others == pytest.approx(1.25, rel=0.02)
+    assert by.scale(context) == pytest.approx(2.0, rel=0.02)
     assert error(by.changes(context), change(effects, context.forget)) < 0.02
     assert by.trainings == 7 + 9 * 10
 
@@ -208,17 +204,30 @@ def test_a_scale_grows_with_the_change():
             return found
 
     context = of(Growing(effects), np.arange(30, 34))
-    by = Calibrated(Off(effects, own=1.0, others=1.0), sets=8)
+    by = Calibrated(Off(effects, 1.0), sets=8)
     told = change(effects, context.forget)
     strength = np.sqrt((told[context.forget] ** 2).mean())
-    assert by.scales(context) == pytest.approx((0.5 + 0.25 * strength,) * 2, rel=1e-3)
+    assert by.scale(context) == pytest.approx(0.5 + 0.25 * strength, rel=1e-3)
+
+
+def test_pseudo_forget_sets_that_all_diverged_tell_no_scale():
+    class Diverging(Additive):
+        def outcomes(self, question, subsets, *, repeats=1):
+            found = super().outcomes(question, subsets, repeats=repeats)
+            status = np.where(subsets.masks().all(axis=1)[:, None], found.status, 1).astype(
+                found.status.dtype
+            )
+            return dataclasses.replace(found, status=status)
+
+    with pytest.raises(BadInput, match=r"dl-685.*0 with two pairs"):
+        Calibrated(Off(planted(), 1.0), sets=8).changes(of(Diverging(planted()), np.arange(9)))
 
 
 def test_pseudo_forget_sets_that_tell_nothing_are_refused():
     with pytest.raises(BadInput, match="dl-685"):
-        Calibrated(Off(planted(), 1.0, 1.0), sets=2)
+        Calibrated(Off(planted(), 1.0), sets=2)
     with pytest.raises(BadInput, match="dl-685"):
-        Calibrated(Off(planted(), 1.0, 1.0)).changes(of(Additive(planted()), np.arange(200)))
+        Calibrated(Off(planted(), 1.0)).changes(of(Additive(planted()), np.arange(200)))
 
 
 def test_settings_that_cannot_be_meant():

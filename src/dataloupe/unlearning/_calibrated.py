@@ -15,6 +15,8 @@ from dataloupe.unlearning._rows import everything
 
 SPREADS = (1, 1, 2, 4)
 """A coherent set is drawn from so many times its size of nearest rows."""
+FEWEST = 4
+"""So many sets at least."""
 LEAST, MOST = 0.25, 4.0
 """A scale is cut to this range."""
 
@@ -25,11 +27,11 @@ class Calibrated:
 
     What many rows alike do together is more than the sum of what each does beside the others, and the more so the more
     they do; what single rows do is measured where some of the others are missing, and comes out too large. So for set s,
-    with p_s the predicted and t_s the true changes of some rows, and r_s the root mean square of p_s on the removed rows:
+    with p_s the predicted and t_s the true changes of its rows, and r_s the root mean square of p_s:
 
         scale(r) = a + b r,      (a, b) = argmin sum_s w_s |t_s - (a + b r_s) p_s|^2,     w_s = 1 / (|t_s|^2 + noise_s)
 
-    once for removed rows, once for all others. The ``sets`` are random rows and rows near a random one in what a model's
+    All rows are scaled alike: what is predicted of others is too noisy to tell a scale of theirs. The ``sets`` are random rows and rows near a random one in what a model's
     last layer sees, by turns, of sizes within ``shares`` of the data (up to the request's, if that is larger). Each is
     retrained with ``seeds`` seeds, the same for all sets and for none (common random numbers); noise_s is the variance of
     their mean. The retrainings serve all requests. Scales stay within [1/4, 4].
@@ -50,7 +52,7 @@ class Calibrated:
     def __post_init__(self) -> None:
         """Check the settings."""
         low, high = self.shares
-        if self.sets < 4 or self.seeds < 2 or not 0 < low <= high <= 0.5:
+        if self.sets < FEWEST or self.seeds < 2 or not 0 < low <= high <= 0.5:
             raise self._refused(
                 f"{self.sets} pseudo-forget sets of {low:g} to {high:g} of the data, with {self.seeds} seeds",
                 "fewer than 4 sets or 2 seeds, which tell no scale, or shares that are none",
@@ -68,18 +70,15 @@ class Calibrated:
         return getattr(self.by, "prior", None) or getattr(self.by, "method", None)
 
     def changes(self, context: Context) -> Float[np.ndarray, "rows c"]:
-        """Scaled changes: removed rows by one scale, all others by another."""
+        """Scaled changes."""
         found = self.by.changes(context)
-        own, others = self._scales(context, found)
-        scales = np.full(len(found), others)
-        scales[context.forget] = own
-        return scales[:, None] * found
+        return self._scale(context, found) * found
 
-    def scales(self, context: Context) -> tuple[float, float]:
-        """Of removed rows and of all others, for this request."""
-        return self._scales(context, self.by.changes(context))
+    def scale(self, context: Context) -> float:
+        """Of this request."""
+        return self._scale(context, self.by.changes(context))
 
-    def _scales(self, context: Context, found: Float[np.ndarray, "rows c"]) -> tuple[float, float]:
+    def _scale(self, context: Context, found: Float[np.ndarray, "rows c"]) -> float:
         n, size = context.question.n, len(context.forget)
         if 2 * size > n:
             raise self._refused(
@@ -88,19 +87,14 @@ class Calibrated:
         low, high = self.shares
         most = max(2, round(high * n), size)
         key = (context.question.identity, most)
-        fits = remembered(self, key, lambda: self._fit(context, min(most, max(2, round(low * n))), most))
-        strength = _strength(found[context.forget])
-        own, others = (float(np.clip(a + b * strength, LEAST, MOST)) for a, b in fits)
-        return own, others
+        a, b = remembered(self, key, lambda: self._fit(context, min(most, max(2, round(low * n))), most))
+        return float(np.clip(a + b * _strength(found[context.forget]), LEAST, MOST))
 
-    def _fit(self, context: Context, least: int, most: int) -> list[Float[np.ndarray, " 2"]]:
-        """a and b of removed rows and of all others."""
+    def _fit(self, context: Context, least: int, most: int) -> Float[np.ndarray, " 2"]:
+        """a and b."""
         question, lab, n = context.question, context.lab, context.question.n
-        every, root, units = (
-            everything(question),
-            Stream.root(self.seed)("pseudo", least, most),
-            self._units(context),
-        )
+        every, units = everything(question), self._units(context)
+        root = Stream.root(self.seed)("pseudo", least, most)
         sizes = np.geomspace(least, most, -(-self.sets // 2)).round().astype(int)
         drawn = [
             _drawn(units, int(sizes[i // 2]), root("set", i), coherent=i % 2 == 1, spread=SPREADS[i // 2 % 4])
@@ -108,22 +102,26 @@ class Calibrated:
         ]
         removals = Subsets.without(n, [np.empty(0, np.int64), *drawn], seed=root("without").seed())
         kept = lab.outcomes(every, removals, repeats=self.seeds)
-        sums = [(np.zeros((2, 2)), np.zeros(2)) for _ in range(2)]
-        for i, ids in enumerate(drawn):
-            fine = (kept.status[0] == OK) & (kept.status[i + 1] == OK)
-            if fine.sum() < 2:
-                continue
+        sound = (kept.status[:1] == OK) & (kept.status[1:] == OK)
+        usable = np.flatnonzero(sound.sum(axis=1) >= 2)
+        if len(usable) < FEWEST:
+            raise self._refused(
+                f"a scale from {self.sets} pseudo-forget sets",
+                f"{len(usable)} with two pairs of trainings that did not diverge",
+                "lower the learning rate, or ask for more seeds",
+            )
+        gram, with_truth = np.zeros((2, 2)), np.zeros(2)
+        for i in usable:
+            ids, fine = drawn[i], sound[i]
             told = self.by.changes(Context.of(question, lab, ids))
-            apart = (kept.values[i + 1, fine] - kept.values[0, fine]).reshape(-1, *told.shape)
+            apart = (kept.values[i + 1, fine] - kept.values[0, fine]).reshape(-1, *told.shape)[:, ids]
             truth, noise = apart.mean(axis=0), apart.var(axis=0, ddof=1) / len(apart)
-            own = np.zeros(len(told), dtype=bool)
-            own[ids] = True
-            basis = np.array([1.0, _strength(told[ids])])
-            for (gram, with_truth), rows in zip(sums, (own, ~own), strict=True):
-                weight = 1.0 / max(float((truth[rows] ** 2).sum() + noise[rows].sum()), 1e-300)
-                gram += weight * np.outer(basis, basis) * float((told[rows] ** 2).sum())
-                with_truth += weight * basis * float((told[rows] * truth[rows]).sum())
-        return [np.linalg.lstsq(gram, with_truth, rcond=1e-6)[0] for gram, with_truth in sums]
+            told = told[ids]
+            basis = np.array([1.0, _strength(told)])
+            weight = 1.0 / max(float((truth**2).sum() + noise.sum()), 1e-300)
+            gram += weight * np.outer(basis, basis) * float((told**2).sum())
+            with_truth += weight * basis * float((told * truth).sum())
+        return np.linalg.lstsq(gram, with_truth, rcond=1e-6)[0]
 
     def _units(self, context: Context) -> Float[np.ndarray, "n e"]:
         """What the last layer of a model sees of every training row, centred, at length 1."""
