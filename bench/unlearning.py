@@ -222,7 +222,7 @@ def main() -> None:
         dl.Subsets(n=n, count=settings["subsets"], fraction=0.75, seed=settings["seed"], seeds=20),
         prior=method if settings["prior"] else None,
     )
-    calibrated = dl.unlearning.Calibrated(by)
+    calibrated = dl.unlearning.Calibrated(by, gradients=method)
     trak = dl.unlearning.Gradients(method, dl.Subsets(n=n, count=40, fraction=0.75, seed=9), "group")
     facts = {name: settings[name] for name in ("models", "estimator", "subsets")}
     found: dict = {**facts, "sets": {}}

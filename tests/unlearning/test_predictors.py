@@ -7,9 +7,9 @@ import pytest
 from unlearning_cases import digits
 
 from dataloupe._errors import BadInput, UnitsError
-from dataloupe.core import DenseAttribution, Info, MemoryLab, Outcomes, Subsets
+from dataloupe.core import AbstractAttributor, DenseAttribution, Info, MemoryLab, Outcomes, Subsets
 from dataloupe.lab import Lab
-from dataloupe.methods import TRAK
+from dataloupe.methods import TRAK, FeatureSimilarity
 from dataloupe.unlearning import Attributed, Calibrated, Context, Gradients, Predictor, Regression, everything
 
 N, ROWS, COLUMNS = 300, 400, 10
@@ -185,7 +185,6 @@ def test_pseudo_forget_sets_tell_the_scale():
     effects = planted() - planted().mean(0)
     by = Calibrated(Off(effects, 0.5), sets=8)
     context = of(Additive(effects), np.arange(30, 50))
-    assert by.scale(context) == pytest.approx(2.0, rel=0.02)
     assert error(by.changes(context), change(effects, context.forget)) < 0.02
     assert by.trainings == 7 + 9 * 10
 
@@ -205,9 +204,39 @@ def test_a_scale_grows_with_the_change():
 
     context = of(Growing(effects), np.arange(30, 34))
     by = Calibrated(Off(effects, 1.0), sets=8)
-    told = change(effects, context.forget)
-    strength = np.sqrt((told[context.forget] ** 2).mean())
-    assert by.scale(context) == pytest.approx(0.5 + 0.25 * strength, rel=1e-3)
+    assert by.scales(context) == pytest.approx((0.5, 0.25), rel=1e-3)
+
+
+class Bent(AbstractAttributor):
+    """Gradients whose group effect is their sum and half of another world's."""
+
+    models = 3
+
+    def __init__(self, effects, other):
+        self.effects, self.other = effects, other
+
+    def needs(self, *_):
+        raise NotImplementedError
+
+    compute = needs
+
+    def factored(self, every, lab):  # noqa: ARG002
+        return self
+
+    def effect(self, removals, *, kind):
+        found = [change(self.effects + (kind == "group") * 0.5 * self.other, ids) for ids in removals]
+        return np.stack(found).reshape(len(found), -1)
+
+
+def test_what_a_group_does_beyond_the_sum_comes_from_gradients():
+    effects, other = (planted(seed) - planted(seed).mean(0) for seed in (0, 1))
+    by = Calibrated(Off(effects, 0.5), gradients=Bent(7 * effects, other), sets=8)
+    context = of(Additive(effects + 0.3 * other), np.arange(30, 50))
+    assert by.scales(context) == pytest.approx((2.0, 0.6), rel=1e-3)
+    assert by.trainings == 7 + 9 * 10 + 3
+    assert error(by.changes(context), change(effects + 0.3 * other, context.forget)) < 1e-3
+    with pytest.raises(BadInput, match=r"dl-685.*no factors"):
+        Calibrated(Off(effects, 1.0), gradients=FeatureSimilarity())
 
 
 def test_pseudo_forget_sets_that_all_diverged_tell_no_scale():

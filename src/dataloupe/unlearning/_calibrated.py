@@ -1,6 +1,7 @@
 """The scale of predicted changes, from retrainings without pseudo-forget sets: random ones and coherent ones."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -8,33 +9,36 @@ from jaxtyping import Float, Int
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Array
-from dataloupe.core import OK, Subsets
+from dataloupe.core import OK, AbstractAttributor, Subsets
 from dataloupe.unlearning._context import Context
-from dataloupe.unlearning._predictors import Predictor, remembered
+from dataloupe.unlearning._predictors import Predictor, after_what_is_gone, remembered
 from dataloupe.unlearning._rows import everything
 
 SPREADS = (1, 1, 2, 4)
 """A coherent set is drawn from so many times its size of nearest rows."""
 FEWEST = 4
 """So many sets at least."""
-LEAST, MOST = 0.25, 4.0
-"""A scale is cut to this range."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Calibrated:
-    """A predictor's changes times a scale that pseudo-forget sets tell, which grows with the change itself.
+    """A predictor's changes in the scale of pseudo-forget sets, and what rows do together beyond their sum.
 
-    What many rows alike do together is more than the sum of what each does beside the others, and the more so the more
-    they do; what single rows do is measured where some of the others are missing, and comes out too large. So for set s,
-    with p_s the predicted and t_s the true changes of its rows, and r_s the root mean square of p_s:
+    What many rows alike do together is more than the sum of what each does beside the others; and what single rows do is
+    measured where some of the others are missing, and comes out too large. With p_s the predicted and t_s the true changes
+    of the rows of set s:
 
-        scale(r) = a + b r,      (a, b) = argmin sum_s w_s |t_s - (a + b r_s) p_s|^2,     w_s = 1 / (|t_s|^2 + noise_s)
+        change = a p + b d,      (a, b) = argmin sum_s w_s |t_s - a p_s - b d_s|^2,      w_s = 1 / (|t_s|^2 + noise_s)
 
-    All rows are scaled alike: what is predicted of others is too noisy to tell a scale of theirs. The ``sets`` are random rows and rows near a random one in what a model's
-    last layer sees, by turns, of sizes within ``shares`` of the data (up to the request's, if that is larger). Each is
-    retrained with ``seeds`` seeds, the same for all sets and for none (common random numbers); noise_s is the variance of
-    their mean. The retrainings serve all requests. Scales stay within [1/4, 4].
+    d is the effect of the group less the sum of single effects by ``gradients`` (:class:`TRAK`), which take the rows'
+    curvature out together (:meth:`solve.Linearised.removed`): the trainings tell what each row does, gradients how much
+    more all do at once. Without ``gradients`` d = r p, with r the root mean square of p on the removed rows: a scale
+    that grows with the change.
+
+    All rows take one a and b: what is predicted of others is too noisy to tell theirs. The ``sets`` are random rows and rows
+    near a random one in what a model's last layer sees, by turns, of sizes within ``shares`` of the data (up to the
+    request's, if that is larger). Each is retrained with ``seeds`` seeds, the same for all sets and for none (common random
+    numbers); noise_s is the variance of their mean. The retrainings serve all requests.
 
     Raises ``BadInput`` dl-685 (settings, or a request of more than half of the data).
 
@@ -44,6 +48,7 @@ class Calibrated:
     """
 
     by: Predictor
+    gradients: AbstractAttributor | None = None
     sets: int = 24
     seeds: int = 10
     shares: tuple[float, float] = (0.005, 0.025)
@@ -52,6 +57,8 @@ class Calibrated:
     def __post_init__(self) -> None:
         """Check the settings."""
         low, high = self.shares
+        if self.gradients is not None and not hasattr(self.gradients, "factored"):
+            raise self._refused(f"group effects by {type(self.gradients).__name__}", "no factors", "use TRAK")
         if self.sets < FEWEST or self.seeds < 2 or not 0 < low <= high <= 0.5:
             raise self._refused(
                 f"{self.sets} pseudo-forget sets of {low:g} to {high:g} of the data, with {self.seeds} seeds",
@@ -61,8 +68,9 @@ class Calibrated:
 
     @property
     def trainings(self) -> int:
-        """The predictor's, and those without each set and without none."""
-        return int(getattr(self.by, "trainings", 0)) + (self.sets + 1) * self.seeds
+        """The predictor's, those without each set and without none, and the models of the gradients."""
+        others = int(getattr(self.by, "trainings", 0)) + int(getattr(self.gradients, "models", 0))
+        return others + (self.sets + 1) * self.seeds
 
     @property
     def prior(self) -> object:
@@ -70,15 +78,13 @@ class Calibrated:
         return getattr(self.by, "prior", None) or getattr(self.by, "method", None)
 
     def changes(self, context: Context) -> Float[np.ndarray, "rows c"]:
-        """Scaled changes."""
-        found = self.by.changes(context)
-        return self._scale(context, found) * found
+        """a p + b d."""
+        a, b = self.scales(context)
+        first, second = self._basis(context)
+        return a * first + b * second
 
-    def scale(self, context: Context) -> float:
-        """Of this request."""
-        return self._scale(context, self.by.changes(context))
-
-    def _scale(self, context: Context, found: Float[np.ndarray, "rows c"]) -> float:
+    def scales(self, context: Context) -> tuple[float, float]:
+        """a and b, for requests of this size."""
         n, size = context.question.n, len(context.forget)
         if 2 * size > n:
             raise self._refused(
@@ -88,7 +94,32 @@ class Calibrated:
         most = max(2, round(high * n), size)
         key = (context.question.identity, most)
         a, b = remembered(self, key, lambda: self._fit(context, min(most, max(2, round(low * n))), most))
-        return float(np.clip(a + b * _strength(found[context.forget]), LEAST, MOST))
+        return float(a), float(b)
+
+    def _basis(self, context: Context) -> tuple[Float[np.ndarray, "rows c"], Float[np.ndarray, "rows c"]]:
+        """p and d."""
+        told = self.by.changes(context)
+        if self.gradients is None:
+            return told, told * float(np.sqrt((told[context.forget] ** 2).mean()))
+        found = self._factored(context)
+        beyond = after_what_is_gone(
+            lambda ids: (
+                (found.effect([ids], kind="group")[0] - found.effect([ids], kind="sum")[0])
+                .reshape(told.shape)
+                .astype(np.float64)
+            ),
+            context,
+        )
+        return told, beyond
+
+    def _factored(self, context: Context) -> Any:
+        """The gradients' effects on all predictions; made once for a question."""
+        known = self.__dict__.setdefault("_known", {})
+        if context.question.identity not in known:
+            known.clear()
+            every = everything(context.question)
+            known[context.question.identity] = self.gradients.factored(every, context.lab)  # type: ignore[union-attr]
+        return known[context.question.identity]
 
     def _fit(self, context: Context, least: int, most: int) -> Float[np.ndarray, " 2"]:
         """a and b."""
@@ -113,14 +144,14 @@ class Calibrated:
         gram, with_truth = np.zeros((2, 2)), np.zeros(2)
         for i in usable:
             ids, fine = drawn[i], sound[i]
-            told = self.by.changes(Context.of(question, lab, ids))
-            apart = (kept.values[i + 1, fine] - kept.values[0, fine]).reshape(-1, *told.shape)[:, ids]
-            truth, noise = apart.mean(axis=0), apart.var(axis=0, ddof=1) / len(apart)
-            told = told[ids]
-            basis = np.array([1.0, _strength(told)])
-            weight = 1.0 / max(float((truth**2).sum() + noise.sum()), 1e-300)
-            gram += weight * np.outer(basis, basis) * float((told**2).sum())
-            with_truth += weight * basis * float((told * truth).sum())
+            basis = np.stack([one[ids].ravel() for one in self._basis(Context.of(question, lab, ids))])
+            apart = (kept.values[i + 1, fine] - kept.values[0, fine]).reshape(
+                fine.sum(), len(every.targets), -1
+            )[:, ids]
+            truth, noise = apart.mean(axis=0).ravel(), apart.var(axis=0, ddof=1) / len(apart)
+            weight = 1.0 / max(float(truth @ truth + noise.sum()), 1e-300)
+            gram += weight * basis @ basis.T
+            with_truth += weight * basis @ truth
         return np.linalg.lstsq(gram, with_truth, rcond=1e-6)[0]
 
     def _units(self, context: Context) -> Float[np.ndarray, "n e"]:
@@ -133,11 +164,6 @@ class Calibrated:
 
     def _refused(self, asked: str, found: str, do: str) -> BadInput:
         return BadInput("dl-685", asked=asked, found=found, do=do)
-
-
-def _strength(changes: Float[np.ndarray, "f c"]) -> float:
-    """The root mean square."""
-    return float(np.sqrt((changes**2).mean()))
 
 
 def _drawn(
