@@ -257,10 +257,15 @@ def markdown(found: dict) -> str:
     sets = found["sets"]
     top = most(found["estimator"], found["models"], found["models"], 10)[0]
     methods = list(dict.fromkeys(name for one in sets.values() for name in one["methods"]))
+    more = (
+        "; calibrated: on TRAK's group effects and 250 more"
+        if any("calibrated" in m for m in methods)
+        else ""
+    )
     lines = [
         f"KLoM ({found['estimator']}, {found['models']} models and oracles): normalised on the rows to forget (0 the floor, 1 doing nothing), and the",
         "95th percentiles on forget / retain / validation; the share of a retraining that the fine-tuning costs (attribution apart:",
-        f"DMM rests on {found['subsets']:,} trainings, calibrated on 250 more). Of several settings the one whose worst split is best, chosen on these outcomes."
+        f"DMM rests on {found['subsets']:,} trainings{more}). Of several settings the one whose worst split is best, chosen on these outcomes."
         + (
             f" {top:.2f} is the most that KLoM can be here: beyond it nothing is told apart."
             if np.isfinite(top)
