@@ -265,6 +265,8 @@ def test_settings_that_cannot_be_meant():
         Regression(subsets, penalty=0.0)
     with pytest.raises(BadInput, match="dl-680"):
         Gradients(TRAK(), Subsets(n=N, count=2))
+    with pytest.raises(BadInput, match=r"dl-680.*3 trainings a seed"):
+        Regression(Subsets(n=N, count=40, seeds=20))
     with pytest.raises(BadInput, match="dl-681"):
         Regression(Subsets(n=7, count=40)).changes(of(Additive(planted()), [1]))
     assert all(isinstance(one, Predictor) for one in (Regression(subsets), Gradients(TRAK(), subsets)))

@@ -90,6 +90,7 @@ class Regression:
                 found="an unknown effect, a penalty that is not above 0, or fewer than 3 subsets",
                 do="use sum, group or diag, a penalty above 0 (or None), and at least 3 subsets (thousands are good)",
             )
+        check_blocks(self.subsets)
 
     def changes(self, context: Context) -> Float[np.ndarray, "rows c"]:
         """The fit, made once for a question, asked about this removal."""
@@ -221,6 +222,7 @@ class Gradients:
                 found="a method without factors, an effect other than sum or group, or fewer than 3 subsets",
                 do="use TRAK, sum or group, and 40 subsets for the scale",
             )
+        check_blocks(self.subsets)
 
     def changes(self, context: Context) -> Float[np.ndarray, "rows c"]:
         """Scaled effects of the removal."""
@@ -299,6 +301,18 @@ def scores_of(method: AbstractAttributor, every: Question, lab: Lab) -> Along:
     """A method's scores for all predictions: as factors where it has them."""
     factored = getattr(method, "factored", None)
     return factored(every, lab) if factored is not None else method.attribute(every, lab)
+
+
+def check_blocks(subsets: Subsets) -> None:
+    """At least three trainings of every seed on average: of fewer, comparing within seeds leaves little or nothing (dl-680)."""
+    blocks = len(np.unique(subsets.blocks))
+    if subsets.seeds is not None and subsets.count < 3 * blocks:
+        raise BadInput(
+            "dl-680",
+            asked=f"a regression on {subsets.count} trainings with {blocks} seeds, compared within seeds",
+            found="fewer than 3 trainings a seed",
+            do="take fewer seeds (20), or leave seeds=None: each training its own",
+        )
 
 
 def design_of(subsets: Subsets) -> RemovalDesign:
