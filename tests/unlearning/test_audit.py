@@ -10,6 +10,7 @@ from dataloupe import outputs
 from dataloupe._errors import BadInput
 from dataloupe.core import Question, Subsets
 from dataloupe.methods import TRAK
+from dataloupe.report import report
 from dataloupe.unlearning import (
     DoNothing,
     Gates,
@@ -67,13 +68,15 @@ def test_gates_say_why(receipt):
     assert receipt.audit.diverged["poison"] == 8
 
 
-def test_a_method_of_which_all_models_diverged_is_told_and_the_others_judged():
+def test_a_method_of_which_all_models_diverged_is_told_and_the_others_judged(tmp_path):
     case = digits()
     many = {"question": case.question, "lab": case.lab, "models": 12, "oracles": 12, "estimator": "gaussian"}
     found = audit({"wreck": Poison(every=1), "descent": GradientDescent(epochs=1)}, FORGET, **many)
     assert found.audit.lost == ("wreck",) and "wreck: all 12 models diverged" in str(found)
     assert found.failed("wreck") == ["all 12 models diverged"] and "wreck" not in found.audit.methods
     assert json.loads(json.dumps(found.to_json()))["failed"]["wreck"] == ["all 12 models diverged"]
+    page = report(tmp_path / "receipt.html", found).read_text()
+    assert "wreck: all 12 models diverged. This is evidence, not proof" in page
     with pytest.raises(BadInput, match="dl-697"):
         audit({"wreck": Poison(every=1)}, FORGET, **many)
 

@@ -67,8 +67,9 @@ def receipt_counts(found: Receipt) -> list[tuple[str, str]]:
 
 def receipt_panel(found: Receipt) -> Panel:
     """The request, the verdict on the first method, and every number behind it."""
-    first = next(name for name in found.costs if name in found.audit.methods)
-    tables = (_costs(found), _splits(found), _worst(found, first))
+    first = next(iter(found.costs))
+    judged = next(name for name in found.costs if name in found.audit.methods)
+    tables = (_costs(found), _splits(found), _worst(found, judged))
     return Panel(
         "Is what the rows taught gone?",
         capital(receipt_sentence(found)),
