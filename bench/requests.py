@@ -24,6 +24,7 @@ MODELS = 100
 
 
 def main() -> None:
+    """Train, unlearn, judge, attack, write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

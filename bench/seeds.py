@@ -22,6 +22,7 @@ COUNTS = (500, 1000, 2000, 4000)
 
 
 def main() -> None:
+    """Train both ways, compare, write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -200,6 +200,7 @@ def row(receipt: dl.unlearning.Receipt, key: str, how: str) -> dict:
 
 
 def main() -> None:
+    """Every forget set, every method, written one by one."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -174,7 +174,7 @@ def test_unlike_arrays_are_refused():
     for given in wrong:
         with pytest.raises(BadInput, match="dl-925"):
             audit_outputs(*given)
-    for settings in ({"diverged": {"m": -1}}, {"worst": -1}):
+    for settings in ({"diverged": {"other": 1}}, {"diverged": {"m": -1}}, {"worst": -1}):
         with pytest.raises(BadInput, match="dl-925"):
             audit_outputs({"m": m}, ORACLES, FULL, LABELS, SPLITS, **settings)
     for ids, code in (([], "dl-108"), ([60], "dl-109"), ([1, 1], "dl-110"), ([0.5], "dl-111")):

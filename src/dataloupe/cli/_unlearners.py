@@ -46,7 +46,7 @@ class Behind:
     """What predicts the changes that dmm and dm-direct aim for."""
 
     subsets: Number = 500
-    """dmm, dm-direct: on how many subsets the predictor trains"""
+    """dmm, dm-direct: on how many subsets the predictor trains, 20 or more to a seed"""
     fraction: Annotated[float, tyro.conf.arg(metavar="X")] = 0.75
     """dmm, dm-direct: the share of the data each of them sees"""
     prior: Annotated[Prior, tyro.conf.arg(metavar="NAME")] = "trak"

@@ -141,8 +141,7 @@ def audit_outputs(  # budget: three ensembles and their points, each setting wit
     those of models retrained without the forgotten rows, ``full [f, p, c]`` of the models before. Margins
     ``[., p]`` do too, ``labels`` is then None and accuracy and distance are not known. ``splits`` names points, such as
     ``{"forget": ids, "retain": ids, "validation": ids}``; they may overlap. Margins and ``estimator`` are those of
-    :func:`klom`. ``diverged`` tells how many models of a method (of "nothing", of "oracles") were left out before; a
-    method that it names and ``unlearned`` does not is told as diverged altogether.
+    :func:`klom`. ``diverged`` tells how many models of a method (of "nothing", of "oracles") were left out before.
 
     ``normalised`` is None on splits where nothing is below twice its floor: there is nothing to unlearn. Accuracy is
     the mean over models and points. ``worst`` points of every method come with their three mean margins.
@@ -215,12 +214,13 @@ def _named(splits: Mapping[str, Ids], shape: tuple[int, ...]) -> dict[str, Int[n
 
 def _settings(unlearned: Mapping[str, np.ndarray], diverged: Mapping[str, int], worst: int) -> None:
     reserved = sorted({NOTHING, "oracles"} & set(unlearned))
-    if reserved or worst < 0 or any(count < 0 for count in diverged.values()):
+    unknown = sorted(set(diverged) - set(unlearned) - {NOTHING, "oracles"})
+    if reserved or unknown or worst < 0 or any(count < 0 for count in diverged.values()):
         raise BadInput(
             "dl-925",
             asked=f"an audit of {', '.join(unlearned) or 'no method'}, diverged {dict(diverged)}, worst={worst}",
-            found=f"reserved names {reserved}, or a count below 0",
-            do="name methods otherwise; count diverged models from 0",
+            found=f"reserved names {reserved}, unknown names {unknown}, or a count below 0",
+            do='name methods otherwise; count diverged models of these, of "nothing" and of "oracles"',
         )
 
 

@@ -1,5 +1,6 @@
 """Judge methods of unlearning by models retrained without the rows."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -81,11 +82,11 @@ def audit(  # budget: 8 parameters, five of which say how many and how judged, w
         np.asarray(ensembles.every.targets.labels),
         splits_of(context),
         estimator=estimator,
-        diverged=diverged,
+        diverged={name: lost for name, lost in diverged.items() if name in found or name not in named},
         seed=seed,
     )
     return Receipt(
-        audit=judged,
+        audit=dataclasses.replace(judged, diverged=diverged),
         costs=costs,
         forget=context.forget,
         digest=rows_digest(context.forget),

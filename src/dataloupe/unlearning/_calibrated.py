@@ -114,12 +114,13 @@ class Calibrated:
 
     def _factored(self, context: Context) -> Any:
         """The gradients' effects on all predictions; made once for a question."""
-        known = self.__dict__.setdefault("_known", {})
-        if context.question.identity not in known:
-            known.clear()
-            every = everything(context.question)
-            known[context.question.identity] = self.gradients.factored(every, context.lab)  # type: ignore[union-attr]
-        return known[context.question.identity]
+        question, lab = context.question, context.lab
+        return remembered(
+            self,
+            question.identity,
+            lambda: self.gradients.factored(everything(question), lab),  # type: ignore[union-attr]
+            under="_gradients",
+        )
 
     def _fit(self, context: Context, least: int, most: int) -> Float[np.ndarray, " 2"]:
         """a and b."""

@@ -280,9 +280,9 @@ class Attributed:
         )
 
 
-def remembered(holder: Any, key: Any, make: Callable[[], Any]) -> Any:
+def remembered(holder: Any, key: Any, make: Callable[[], Any], *, under: str = "_remembered") -> Any:
     """What was made for this key, or is made now; only the latest is kept, as long as its holder lives."""
-    known = holder.__dict__.setdefault("_remembered", {})
+    known = holder.__dict__.setdefault(under, {})
     if key not in known:
         known.clear()
         known[key] = make()
