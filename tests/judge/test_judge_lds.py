@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import scipy.stats
 from dataloupe._errors import BadInput
 from dataloupe._identity import canonical
 from dataloupe.core import DenseAttribution, Info, Outcomes, Subsets
-from dataloupe.judge import ceiling, lds
+from dataloupe.judge import calibration, ceiling, lds
 
 N, M = 40, 12
 
@@ -217,6 +218,19 @@ def test_fewer_than_four_subsets_are_refused_diverged_ones_not_counted():
     with pytest.raises(BadInput, match=r"dl-902.*3 subsets without a diverged run, of 5"):
         lds(named(scores), Outcomes.from_arrays(outcomes.subsets.masks(), values))
     assert lds(named(scores), planted(4, M, 1.0)[1]).subsets == 4
+
+
+@pytest.mark.parametrize(("seeds", "refused"), [(3, True), (1, False), (12, False)])
+def test_subsets_that_share_some_seeds_are_no_independent_sample(seeds, refused):
+    scores, outcomes = planted(12, M, 1.0)
+    shared = Subsets.listed(outcomes.subsets.masks(), seeds=seeds)
+    blocked = dataclasses.replace(outcomes, subsets=shared)
+    for judge in (lambda: lds(named(scores), blocked), lambda: calibration(named(scores), blocked)):
+        if refused:
+            with pytest.raises(BadInput, match=r"dl-911.*3 training seeds"):
+                judge()
+        else:
+            assert judge().subsets == 12
 
 
 def test_predictions_that_overflow_are_refused():

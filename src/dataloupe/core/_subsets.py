@@ -24,7 +24,7 @@ class Subsets:
     gives repeat r the same training seed in every subset (common random numbers). ``seeds`` does so in blocks: that many
     training seeds in turn, subset i the one of i mod ``seeds`` (or, an array, the number of every subset's). What a seed
     does to all subsets of a block alike is then no noise of their differences, see :attr:`blocks`. Such subsets are to fit on:
-    judges take subsets as independent, and want each to have its own seed.
+    judges take subsets as independent, and refuse them.
 
     Raises ``BadInput`` dl-301 (a count, fraction or kind that cannot be meant), dl-302 (an empty subset).
 

@@ -68,7 +68,7 @@ def calibration(
     bootstrap over subsets and targets; bins are equal-count bins of the centred predictions, with the bootstrap
     standard error over subsets.
 
-    Raises ``BadInput`` dl-901 (other n or m), dl-902 (fewer than 4 subsets), dl-903 (NaN predicted), dl-904
+    Raises ``BadInput`` dl-901 (other n or m), dl-902 (fewer than 4 subsets), dl-911 (subsets that share seeds), dl-903 (NaN predicted), dl-904
     (settings), dl-907 (nothing varies).
 
     >>> from dataloupe.core import DenseAttribution, Info

@@ -45,7 +45,7 @@ def ceiling(outcomes: Outcomes, *, resamples: int = 200, seed: int = 0, level: f
     root of a mean is above the mean of roots), so that LDS / ceiling errs on the low side. A subset with a
     diverged run is left out. The interval is a two-way bootstrap over subsets and targets.
 
-    Raises ``BadInput`` dl-902 (fewer than 4 subsets), dl-904 (settings), dl-905 (a single seed).
+    Raises ``BadInput`` dl-902 (fewer than 4 subsets), dl-911 (subsets that share seeds), dl-904 (settings), dl-905 (a single seed).
 
     >>> masks = np.tril(np.ones((6, 6), dtype=bool))
     >>> ceiling(Outcomes.from_arrays(masks, np.repeat(np.arange(6.0), 2).reshape(6, 2, 1))).value

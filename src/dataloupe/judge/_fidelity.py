@@ -73,7 +73,7 @@ def fidelity(
     bootstrap over subsets and targets. Scores must be in the output's units: ranks are judged by :func:`lds`.
 
     Raises ``UnitsError`` dl-507 (relative scores), ``BadInput`` dl-910 (an attribution without a bias predicts
-    changes, no outputs), dl-901, dl-902, dl-903, dl-904.
+    changes, no outputs), dl-901, dl-902, dl-903, dl-904, dl-911.
 
     >>> from dataloupe.core import DenseAttribution, Info
     >>> masks = ~np.eye(5, dtype=bool)

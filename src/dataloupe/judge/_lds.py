@@ -79,7 +79,7 @@ def lds(
     or a sequence named by method). A target whose predictions or outcomes are constant counts as 0, and a
     subset with a diverged run is left out; the notes and ``left_out`` say how many.
 
-    Raises ``BadInput`` dl-901 (other n or m), dl-902 (fewer than 4 subsets), dl-903 (NaN predicted), dl-904
+    Raises ``BadInput`` dl-901 (other n or m), dl-902 (fewer than 4 subsets), dl-911 (subsets that share seeds), dl-903 (NaN predicted), dl-904
     (settings), dl-906 (two controls of one name).
 
     >>> from dataloupe.core import DenseAttribution, Info

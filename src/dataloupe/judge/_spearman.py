@@ -46,8 +46,16 @@ class Judged:
 
 
 def judgeable(outcomes: Outcomes) -> Judged:
-    """The complete subsets of the outcomes, if they are enough (dl-902)."""
+    """The complete subsets of the outcomes, if they are independent (dl-911) and enough (dl-902)."""
     complete = outcomes.complete()
+    seeds = len(np.unique(outcomes.subsets.blocks))
+    if 1 < seeds < outcomes.subsets.count:
+        raise BadInput(
+            "dl-911",
+            asked=f"a judgement on {outcomes.subsets.count} subsets",
+            found=f"{seeds} training seeds in turn: subsets of one seed err alike, and an interval would be too short",
+            do="measure with Subsets(...) without seeds=, each subset with a seed of its own; fit on the others",
+        )
     if complete.subsets.count < FEWEST:
         raise BadInput(
             "dl-902",
