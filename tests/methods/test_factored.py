@@ -55,6 +55,21 @@ def test_effects_are_those_of_the_matrix(both, kind):
     close(factored.effect(REMOVALS, kind=kind, targets=[7]), dense.effect(REMOVALS, kind=kind, targets=[7]))
 
 
+def test_embedded_rows_have_their_effects_on_each_other_as_inner_products(both):
+    first = both[0].models[0]
+    rows = first.features.whole()
+    expected = (
+        both[0].slope[:, None] * first.scores(rows, first.share * _solved(first, rows, 0.5)) * both[0].slope
+    )
+    close(both[0].embedded() @ both[0].embedded().T, expected)
+
+
+def _solved(one, rows, ridge):
+    """(A + ridge)^-1 x of every row, of a model of one block."""
+    (whitening,) = one.whitenings
+    return whitening.weights(rows, ridge)
+
+
 def test_the_parts_are_single_models_and_there_is_no_error(both):
     factored, dense = both
     for part, single in zip(factored.parts(), dense.parts(), strict=True):

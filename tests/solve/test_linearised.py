@@ -89,6 +89,14 @@ def test_leaving_a_row_out_takes_it_out_of_every_block(blocks, share):
 
 
 @pytest.mark.parametrize(("blocks", "share"), BLOCKS)
+def test_whitened_rows_have_their_scores_as_inner_products(blocks, share):
+    one, ridge = model(blocks=blocks, share=share), 0.2
+    expected = sum(share * x @ np.linalg.solve(a, x.T) for _, x, a in grams(one, ridge, []))
+    found = one.whitened(ridge)
+    np.testing.assert_allclose(found @ found.T, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("blocks", "share"), BLOCKS)
 def test_a_group_is_taken_out_of_every_block(blocks, share):
     one, ids, ridge = model(blocks=blocks, share=share), np.array([3, 4, 11, 29, *range(14, 24)]), 0.05
     expected = -sum(

@@ -7,10 +7,12 @@ import pytest
 from unlearning_cases import digits
 
 from dataloupe._errors import BadInput, UnitsError
+from dataloupe._identity import Stream
 from dataloupe.core import AbstractAttributor, DenseAttribution, Info, MemoryLab, Outcomes, Subsets
 from dataloupe.lab import Lab
 from dataloupe.methods import TRAK, FeatureSimilarity
 from dataloupe.unlearning import Attributed, Calibrated, Context, Gradients, Predictor, Regression, everything
+from dataloupe.unlearning._calibrated import _drawn
 
 N, ROWS, COLUMNS = 300, 400, 10
 ENOUGH = Subsets(n=N, count=400, fraction=0.75, kind="bernoulli")
@@ -186,7 +188,7 @@ def test_pseudo_forget_sets_tell_the_scale():
     by = Calibrated(Off(effects, 0.5), sets=8)
     context = of(Additive(effects), np.arange(30, 50))
     assert error(by.changes(context), change(effects, context.forget)) < 0.02
-    assert by.trainings == 7 + 9 * 10
+    assert by.trainings == 7 + 9 * 5
 
 
 def test_a_scale_grows_with_the_change():
@@ -204,7 +206,8 @@ def test_a_scale_grows_with_the_change():
 
     context = of(Growing(effects), np.arange(30, 34))
     by = Calibrated(Off(effects, 1.0), sets=8)
-    assert by.scales(context) == pytest.approx((0.5, 0.25), rel=1e-3)
+    scales = by.scales(context)
+    assert (scales.a, scales.b) == pytest.approx((0.5, 0.25), rel=1e-3)
 
 
 class Bent(AbstractAttributor):
@@ -223,6 +226,9 @@ class Bent(AbstractAttributor):
     def factored(self, every, lab):  # noqa: ARG002
         return self
 
+    def embedded(self):
+        return self.other[:N, :3]
+
     def effect(self, removals, *, kind):
         found = [change(self.effects + (kind == "group") * 0.5 * self.other, ids) for ids in removals]
         return np.stack(found).reshape(len(found), -1)
@@ -232,24 +238,45 @@ def test_what_a_group_does_beyond_the_sum_comes_from_gradients():
     effects, other = (planted(seed) - planted(seed).mean(0) for seed in (0, 1))
     by = Calibrated(Off(effects, 0.5), gradients=Bent(7 * effects, other), sets=8)
     context = of(Additive(effects + 0.3 * other), np.arange(30, 50))
-    assert by.scales(context) == pytest.approx((2.0, 0.6), rel=1e-3)
-    assert by.trainings == 7 + 9 * 10 + 3
+    scales = by.scales(context)
+    assert (scales.a, scales.b) == pytest.approx((2.0, 0.6), rel=1e-3)
+    assert by.trainings == 7 + 9 * 5 + 3
     assert error(by.changes(context), change(effects + 0.3 * other, context.forget)) < 1e-3
     with pytest.raises(BadInput, match=r"dl-685.*no factors"):
         Calibrated(Off(effects, 1.0), gradients=FeatureSimilarity())
 
 
-def test_pseudo_forget_sets_that_all_diverged_tell_no_scale():
-    class Diverging(Additive):
-        def outcomes(self, question, subsets, *, repeats=1):
-            found = super().outcomes(question, subsets, repeats=repeats)
-            status = np.where(subsets.masks().all(axis=1)[:, None], found.status, 1).astype(
-                found.status.dtype
-            )
-            return dataclasses.replace(found, status=status)
+class Diverging(Additive):
+    """Trainings without some rows diverge, but for the first few."""
 
-    with pytest.raises(BadInput, match=r"dl-685.*0 with two pairs"):
-        Calibrated(Off(planted(), 1.0), sets=8).changes(of(Diverging(planted()), np.arange(9)))
+    sound = 0
+
+    def outcomes(self, question, subsets, *, repeats=1):
+        found = super().outcomes(question, subsets, repeats=repeats)
+        lost = ~subsets.masks().all(axis=1) & (np.arange(subsets.count) > self.sound)
+        return dataclasses.replace(found, status=np.where(lost[:, None], 1, found.status).astype(np.uint8))
+
+
+def test_pseudo_forget_sets_whose_trainings_diverged_are_left_out_and_counted():
+    effects = planted() - planted().mean(0)
+    lab = Diverging(effects)
+    by, context = Calibrated(Off(effects, 0.5), sets=8), of(lab, np.arange(9))
+    with pytest.raises(BadInput, match=r"dl-685.*0 with a pair"):
+        by.scales(context)
+    lab.sound = 5
+    scales = by.scales(context)
+    assert (scales.sets, scales.lost) == (5, 3)
+    assert error(by.changes(context), change(effects, context.forget)) < 0.02
+
+
+def test_coherent_pseudo_forget_sets_are_the_rows_nearest_to_one():
+    places = np.repeat(np.eye(4), 10, axis=0) + 1e-3 * np.random.default_rng(0).standard_normal((40, 4))
+    places[10:] *= 1e-6
+    drawn = _drawn(places, 10, Stream.root(3), coherent=True)
+    assert drawn.tolist() == list(range(10))  # the loud ones, and all of them
+    alone = _drawn(places, 10, Stream.root(3), coherent=False)
+    assert len(np.unique(alone)) == 10 and len(np.unique(alone // 10)) > 1
+    assert len(_drawn(np.zeros((40, 4)), 10, Stream.root(3), coherent=True)) == 10
 
 
 def test_pseudo_forget_sets_that_tell_nothing_are_refused():

@@ -47,6 +47,10 @@ class FactoredAttribution:
         """Target rows."""
         return len(self.models[0].targets)
 
+    def embedded(self) -> Float[np.ndarray, "n d"]:
+        """Training rows as the first model's scores see them: inner products are their effects on each other, slope_i x_i' A^-1 x_j slope_j."""
+        return self.models[0].whitened(self.ridge) * self.slope[:, None].astype(np.float32)
+
     def along(self, directions: Float[np.ndarray, "n q"]) -> Float[np.ndarray, "q m"]:
         """sum_i score_ji directions_iq of every target."""
         turned = self.slope[:, None] * directions

@@ -54,6 +54,21 @@ class Linearised:
             ]
         )
 
+    def whitened(self, ridge: float) -> Float[np.ndarray, "n e"]:
+        """Training rows in coordinates in which (A + ridge)^-1 is the identity: z_i'z_j = sum_b share x_ib' (A_b + ridge_b)^-1 x_jb.
+
+        As many coordinates as the blocks have eigenvectors: all columns, or as many as there are rows.
+        """
+        turned = [
+            (block, one.vectors * np.sqrt(self.share / (one.values + one.ridge(ridge))))
+            for one, block in zip(self.whitenings, self.blocks, strict=True)
+        ]
+        found = np.empty((len(self.slope), sum(turn.shape[1] for _, turn in turned)), np.float32)
+        for place, rows in self.features:
+            parts = [rows[:, block].astype(np.float64) @ turn for block, turn in turned]
+            found[place] = np.concatenate(parts, axis=1)
+        return found
+
     def scores(
         self, rows: Float[np.ndarray, "b d"], weights: Float[np.ndarray, "d m"]
     ) -> Float[np.ndarray, "b m"]:

@@ -32,7 +32,7 @@ from dataloupe.unlearning._tuned import Batches, Tuner, mixed
 STEPS = 128
 """An epoch is cut into about so many batches where no size is named: small mixes take small batches."""
 
-PROBED, PACE = 32, 16.0
+PROBED, PACE = 32, 10.0
 """Rows that the steepness of a model is probed on, and how fast it goes in units of it."""
 
 
@@ -45,7 +45,7 @@ class Mix:
     over 128, within 8 and 512. The rate falls from ``lr`` to a tenth of it, epoch by epoch; ``lr=None`` is 1e-3 for Adam, and
     for SGD (momentum 0.9) each model's own
 
-        lr = 16 / mean over rows of |d f(x) / d theta|^2
+        lr = 10 / mean over rows of |d f(x) / d theta|^2
 
     by a keyed probe of 32 retained rows: squared distances of predictions are as steep as that, and what is slow for one
     network lets another diverge.
@@ -53,14 +53,14 @@ class Mix:
     Raises ``BadInput`` dl-690.
 
     >>> Mix().sizes(forget=10, retained=1427)
-    (110, 3)
+    (83, 6)
     """
 
     epochs: int = 6
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float | None = None
-    forget_share: float = 0.2
-    ratio: float = 11.0
+    forget_share: float = 0.4
+    ratio: float = 8.3
     least: float = 0.04
     batch_size: int | None = None
     frozen_norms: bool = True
