@@ -12,7 +12,17 @@ from dataloupe.cli._base import load_question
 from dataloupe.cli._unlearners import CLASSES, Behind, grid_of, made, there, with_settings
 from dataloupe.core import Question
 from dataloupe.lab import Lab
-from dataloupe.unlearning import Regression, audit, pick_random, pick_where, plan_unlearning, rows_digest
+from dataloupe.methods import TRAK
+from dataloupe.unlearning import (
+    Calibrated,
+    Regression,
+    audit,
+    pick_random,
+    pick_where,
+    plan_unlearning,
+    rows_digest,
+)
+from dataloupe.unlearning._audit import trainings_behind
 
 DIGITS = """
 
@@ -348,6 +358,9 @@ def test_every_method_can_be_made(question: Question) -> None:
     assert methods["dmm"].by is methods["dm-direct"].by
     assert isinstance(methods["dmm"].by, Regression)
     assert methods["dmm"].by.prior is not None
+    scaled = made(["dmm"], Behind(subsets=12, prior_models=3, scale="calibrate"), question)["dmm"].by
+    assert isinstance(scaled, Calibrated) and scaled.gradients == scaled.by.prior == TRAK(models=3)
+    assert trainings_behind(scaled) == 12 + 49 * 5 + 3
     assert made(["scrub"], Behind(subsets=1), question), "no predictor where nothing needs one"
     changed = with_settings("eu-k", methods["eu-k"], grid_of(["lr=1"]) | {"lr": 1, "epochs": None})
     assert changed.lr == 1

@@ -18,9 +18,10 @@ from dataloupe.cli._forget import File, read_forget
 from dataloupe.core import Question, Subsets
 from dataloupe.lab import Lab
 from dataloupe.methods import TRAK
-from dataloupe.unlearning import Regression, Unlearner
+from dataloupe.unlearning import Calibrated, Predictor, Regression, Unlearner
 
 Prior = Literal["trak", "none"]
+Scale = Literal["calibrate", "none"]
 CLASSES = {
     "dmm": "DMM",
     "dm-direct": "DMDirect",
@@ -53,12 +54,16 @@ class Behind:
     """dmm, dm-direct: what tells what the trainings do not: trak or none"""
     prior_models: Number = 10
     """dmm, dm-direct: over how many models trak is taken"""
+    scale: Annotated[Scale, tyro.conf.arg(metavar="NAME")] = "none"
+    """dmm, dm-direct: calibrate on pseudo-forget sets, with what groups do by trak (245 trainings more), or none"""
 
-    def predictor(self, question: Question) -> Regression:
-        """The regression, ready to ask a lab."""
+    def predictor(self, question: Question) -> Predictor:
+        """The regression, calibrated if asked for, ready to ask a lab."""
         seeds = max(1, min(20, self.subsets // 20))
         subsets = Subsets(n=question.n, count=self.subsets, fraction=self.fraction, seed=1, seeds=seeds)
-        return Regression(subsets, prior=TRAK(models=self.prior_models) if self.prior == "trak" else None)
+        trak = TRAK(models=self.prior_models)
+        by = Regression(subsets, prior=trak if self.prior == "trak" else None)
+        return by if self.scale == "none" else Calibrated(by, gradients=trak)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

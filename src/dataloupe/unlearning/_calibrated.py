@@ -76,9 +76,9 @@ class Calibrated:
 
     @property
     def trainings(self) -> int:
-        """The predictor's, those without each set and without none, and the models of the gradients."""
-        others = int(getattr(self.by, "trainings", 0)) + int(getattr(self.gradients, "models", 0))
-        return others + (self.sets + 1) * self.seeds
+        """The predictor's, those without each set and without none, and the models of gradients that are not its prior."""
+        own = 0 if self.gradients == self.prior else int(getattr(self.gradients, "models", 0))
+        return int(getattr(self.by, "trainings", 0)) + (self.sets + 1) * self.seeds + own
 
     @property
     def prior(self) -> object:
