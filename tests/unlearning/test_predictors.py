@@ -183,6 +183,29 @@ class Off:
         return change(self.effects, context.forget) * self.scale
 
 
+@pytest.mark.parametrize("effect", ["sum", "group", "diag"])
+def test_the_removed_rows_alone_are_the_same_rows(effect):
+    """With noise, so that the group's part is shrunk, by a residual that is of all predictions."""
+    alike = np.array([4, 9, 77, 150])
+    lab, few = Additive(planted(alike=alike), noise=2.0), Subsets(n=N, count=200, fraction=0.75, seed=3)
+    by, context = Regression(few, effect=effect), of(lab, alike)
+    alone = by.of_removed(context.question, lab, alike)
+    np.testing.assert_allclose(alone, by.changes(context)[alike], rtol=1e-4, atol=1e-4)
+
+
+def test_the_removed_rows_alone_have_the_same_prior(tmp_path):
+    lab, forget = Lab(tmp_path, progress=False), np.array([3, 40, 41])
+    trak = TRAK(models=3, dim=64)
+    by = Regression(Subsets(n=N, count=20, fraction=0.75), prior=trak)
+    context = of(lab, forget)
+    alone = by.of_removed(context.question, lab, forget)
+    np.testing.assert_allclose(alone, by.changes(context)[forget], rtol=1e-3, atol=1e-4)
+    calibrated = Calibrated(by, gradients=trak, sets=4, seeds=1)
+    assert calibrated._factored(context) is by.fitted(context.question, lab).prior
+    for quick, whole in zip(calibrated._of_removed(context), calibrated._basis(context), strict=True):
+        np.testing.assert_allclose(quick, whole[forget], rtol=1e-3, atol=1e-4)
+
+
 def test_pseudo_forget_sets_tell_the_scale():
     effects = planted() - planted().mean(0)
     by = Calibrated(Off(effects, 0.5), sets=8)

@@ -119,6 +119,20 @@ class Calibrated:
         )
         return told, beyond
 
+    def _of_removed(self, context: Context) -> tuple[Float[np.ndarray, "f c"], Float[np.ndarray, "f c"]]:
+        """p and d of the removed rows alone."""
+        ids = context.forget
+        if not isinstance(self.by, Regression):
+            first, second = self._basis(context)
+            return first[ids], second[ids]
+        told = self.by.of_removed(context.question, context.lab, ids)
+        if self.gradients is None:
+            return told, told * float(np.sqrt((told**2).mean()))
+        found = self._factored(context)
+        found = found.on((ids[:, None] * told.shape[1] + np.arange(told.shape[1])).ravel())
+        beyond = found.effect([ids], kind="group")[0] - found.effect([ids], kind="sum")[0]
+        return told, beyond.reshape(told.shape).astype(np.float64)
+
     def _factored(self, context: Context) -> Any:
         """The gradients' effects on all predictions; made once for a question, and not again if the predictor rests on them."""
         question, lab = context.question, context.lab
@@ -153,7 +167,7 @@ class Calibrated:
         gram, with_truth = np.zeros((2, 2)), np.zeros(2)
         for i in usable:
             ids, fine = drawn[i], sound[i]
-            basis = np.stack([one[ids].ravel() for one in self._basis(Context.of(question, lab, ids))])
+            basis = np.stack([one.ravel() for one in self._of_removed(Context.of(question, lab, ids))])
             apart = kept.values[i + 1, fine] - kept.values[0, fine]
             truth = apart.mean(axis=0, dtype=np.float64).reshape(len(every.targets), -1)[ids].ravel()
             gram += basis @ basis.T
