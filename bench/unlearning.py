@@ -1,7 +1,7 @@
 """Unlearning: KLoM of every method on random and coherent forget sets of several sizes, beside oracles and doing nothing.
 
     python bench/unlearning.py --only digits --json bench/results/unlearning-digits.json
-    python bench/unlearning.py --only fashion --json bench/results/unlearning-fashion.json     # about an hour on two cores
+    python bench/unlearning.py --only fashion --json bench/results/unlearning-fashion.json     # some three hours on two cores, half of it trainings
     python bench/unlearning.py --only digits --fresh --methods DMM "DMM, calibrated" --json bench/results/unlearning-digits-fresh.json
     python bench/unlearning.py --only cnn --json bench/results/unlearning-cnn.json
 
