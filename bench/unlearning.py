@@ -2,7 +2,7 @@
 
     python bench/unlearning.py --only digits --json bench/results/unlearning-digits.json
     python bench/unlearning.py --only fashion --json bench/results/unlearning-fashion.json     # some three hours on two cores, half of it trainings
-    python bench/unlearning.py --only digits --fresh --methods DMM "DMM, calibrated" --json bench/results/unlearning-digits-fresh.json
+    python bench/unlearning.py --only digits --fresh --json bench/results/unlearning-digits-fresh.json
     python bench/unlearning.py --only cnn --json bench/results/unlearning-cnn.json
 
 100 models of all of the data and 100 oracles per forget set (CNN: 50); results are added to those of --json, method by method. Batch sizes are such that a removal of up to 2 %
