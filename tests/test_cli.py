@@ -542,8 +542,8 @@ def test_a_defect_is_no_failed_claim(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_ctrl_c_in_the_middle(tmp_path: Path) -> None:
-    """A real interrupt while models are trained: exit 130, and the folder is whole."""
-    code = "from dataloupe.cli import main; main()"
+    """A real interrupt while models are trained: exit 130, and the folder is whole; also where a shell's "&" had it ignored."""
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from dataloupe.cli import main; main()"
     words = [sys.executable, "-c", code, "demo", "--folder", str(tmp_path / "demo"), "--models", "100000"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         assert process.stderr is not None
