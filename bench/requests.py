@@ -34,7 +34,7 @@ def main() -> None:
     settings = SETTINGS["digits"]
     question = settings["question"]()
     lab = dl.Lab(asked.lab / "unlearning-digits", progress=False)
-    sets = forget_sets(question, lab, settings["group"], settings["trak"])
+    sets = forget_sets(question, lab, settings["group"], settings["picks"], fresh=False)
     by = dl.unlearning.Regression(
         dl.Subsets(n=question.n, count=settings["subsets"], fraction=0.75, seed=settings["seed"], seeds=20)
     )

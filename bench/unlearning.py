@@ -1,7 +1,7 @@
 """Unlearning: KLoM of every method on random and coherent forget sets of several sizes, beside oracles and doing nothing.
 
     python bench/unlearning.py --only digits --json bench/results/unlearning-digits.json
-    python bench/unlearning.py --only fashion --json bench/results/unlearning-fashion.json     # some three hours on two cores, half of it trainings
+    python bench/unlearning.py --only fashion --json bench/results/unlearning-fashion.json     # hours on two cores: 8,000 trainings and 100 for every cell of retrained models
     python bench/unlearning.py --only digits --fresh --json bench/results/unlearning-digits-fresh.json
     python bench/unlearning.py --only cnn --json bench/results/unlearning-cnn.json
 
