@@ -19,7 +19,7 @@ FEWEST = 4
 
 @dataclasses.dataclass(frozen=True)
 class Scales:
-    """change = a p + b d, fitted on so many pseudo-forget sets; ``lost``: those of whose trainings too many diverged."""
+    """change = a p + b d, fitted on so many pseudo-forget sets; ``lost``: those without a pair of trainings that ended well."""
 
     a: float
     b: float
