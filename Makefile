@@ -20,6 +20,7 @@ check: $(READY)           ## form, types, floors
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --config-file bench/mypy.ini bench/*.py
 	@$(BIN)/pytest -q tests/test_floors.py
 
 bench: $(READY)           ## the table of numbers, the quick tier (minutes)

@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 
 import dataloupe as dl
 from dataloupe.compat import TRAKer
-from dataloupe.core import model_subsets
+from dataloupe.core import model_subsets, torch_model
 from dataloupe.engine import gradients, threads
 from dataloupe.run import load_module
 from dataloupe.solve import FactoredSketch
@@ -41,7 +41,7 @@ BEST = "best ridge (chosen on this truth)"
 def hand_over(question: dl.Question, lab: dl.Lab, count: int, folder: Path) -> None:
     """The models that `TRAK(models=count)` looks at, and the data."""
     subsets, _ = model_subsets(question, count, fraction=0.5, seed=0)
-    for k, model in enumerate(lab.models(question, subsets)):
+    for k, model in enumerate(map(torch_model, lab.models(question, subsets))):
         save_file(
             {n: t.contiguous() for n, t in {**model.params, **model.buffers}.items()},
             folder / f"model-{k:02d}.safetensors",
@@ -82,7 +82,7 @@ def times(
 ) -> dict[str, float]:
     """Seconds to featurise the first rows, the fastest of some turns, ours before and after the others."""
     subsets, _ = model_subsets(question, 1, fraction=0.5, seed=0)
-    model = lab.models(question, subsets)[0]
+    model = torch_model(lab.models(question, subsets)[0])
     part = dl.Question(question.learner, question.train[:rows], question.targets, question.output)
 
     def ours() -> None:

@@ -22,7 +22,7 @@ from dataloupe.run import load_module
 
 HERE = Path(__file__).parent
 TRUTH = HERE / "results" / "language-truth.npz"
-OUTPUTS = {"loss": dl.outputs.sequence_loss, "margin": dl.outputs.sequence_margin}
+OUTPUTS: dict[str, Any] = {"loss": dl.outputs.sequence_loss, "margin": dl.outputs.sequence_margin}
 
 
 @dataclasses.dataclass(frozen=True)

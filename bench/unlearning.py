@@ -79,12 +79,16 @@ SETTINGS = {
     "cnn": COMMON
     | {
         "question": cnn,
-        "subsets": 300,
+        "subsets": 0,
+        "trak": 10,
         "models": 50,
+        "dim": 1024,
         "estimator": "gaussian",
         "group": "shirt",
         "fresh": "coat",
         "newton": False,
+        "sets": ("random 0.7%", "component 0.7%"),
+        "methods": ("DMM-TRAK", "gradient descent", "ascent and descent", "SCRUB"),
     },
 }
 
@@ -135,7 +139,7 @@ class Otherwise:
 
 
 def grids(
-    by: dl.unlearning.Regression,
+    by: dl.unlearning.Regression | None,
     calibrated: dl.unlearning.Calibrated,
     trak: dl.unlearning.Predictor,
     newton: bool,
@@ -143,13 +147,17 @@ def grids(
     """Every method with the settings that are tried; of several the best is shown, chosen on the reported outcomes."""
     u = dl.unlearning
     rates = (1e-3, 1e-2)
-    found = {
-        "DMM": {"": u.DMM(by)},
-        "DMM, calibrated": {"": u.DMM(calibrated)},
-        "DM-Direct": {"": u.DMDirect(by)},
-        "DM-Direct, calibrated": {"": u.DMDirect(calibrated)},
-        "DM-Direct, sum": {"": u.DMDirect(Otherwise(by, "sum"))},
-        "DM-Direct, diag": {"": u.DMDirect(Otherwise(by, "diag"))},
+    found: dict[str, dict] = {}
+    if by is not None:
+        found = {
+            "DMM": {"": u.DMM(by)},
+            "DMM, calibrated": {"": u.DMM(calibrated)},
+            "DM-Direct": {"": u.DMDirect(by)},
+            "DM-Direct, calibrated": {"": u.DMDirect(calibrated)},
+            "DM-Direct, sum": {"": u.DMDirect(Otherwise(by, "sum"))},
+            "DM-Direct, diag": {"": u.DMDirect(Otherwise(by, "diag"))},
+        }
+    found |= {
         "oracle matching": {"": u.OracleMatching()},
         "retrain": {"": u.Retrain()},
         "gradient descent": {f"lr {lr:g}": u.GradientDescent(lr=lr) for lr in (*rates, 5e-2)},
@@ -246,23 +254,23 @@ def main() -> None:
     lab = dl.Lab(asked.lab / f"unlearning-{asked.only}", progress=False)
     n = question.n
     method = dl.TRAK(models=settings["trak"], dim=settings["dim"], fraction=0.75)
-    by = dl.unlearning.Regression(
-        dl.Subsets(n=n, count=settings["subsets"], fraction=0.75, seed=settings["seed"], seeds=20),
-        prior=method if settings["prior"] else None,
-    )
-    calibrated = dl.unlearning.Calibrated(by, gradients=method)
     trak = dl.unlearning.Gradients(method, dl.Subsets(n=n, count=40, fraction=0.75, seed=9), "group")
+    by = None
+    if settings["subsets"]:
+        subsets = dl.Subsets(n=n, count=settings["subsets"], fraction=0.75, seed=settings["seed"], seeds=20)
+        by = dl.unlearning.Regression(subsets, prior=method if settings["prior"] else None)
+    calibrated = dl.unlearning.Calibrated(by or trak, gradients=method)
     facts = {name: settings[name] for name in ("models", "estimator", "subsets")}
     found: dict = {**facts, "sets": {}}
     if asked.json and asked.json.exists():
         found = json.loads(asked.json.read_text()) | facts
     group = settings["fresh" if asked.fresh else "group"]
     for name, forget in forget_sets(question, lab, group, settings["picks"], asked.fresh).items():
-        if asked.sets and name not in asked.sets:
+        if name not in (asked.sets or settings.get("sets", (name,))):
             continue
         methods = grids(by, calibrated, trak, newton=settings["newton"])
         for one, grid in methods.items():
-            if asked.methods and one not in asked.methods:
+            if one not in (asked.methods or settings.get("methods", (one,))):
                 continue
             start = time.perf_counter()
             judged = judge(question, lab, forget, {one: grid}, settings)
@@ -286,6 +294,7 @@ def markdown(found: dict) -> str:
     sets = found["sets"]
     top = most(found["estimator"], found["models"], found["models"], 10)[0]
     methods = list(dict.fromkeys(name for one in sets.values() for name in one["methods"]))
+    rests = f"DMM rests on {found['subsets']:,} trainings" if found["subsets"] else "DMM-TRAK rests on TRAK"
     more = (
         "; calibrated: on TRAK's group effects and 245 more"
         if any("calibrated" in m for m in methods)
@@ -294,7 +303,7 @@ def markdown(found: dict) -> str:
     lines = [
         f"KLoM ({found['estimator']}, {found['models']} models and oracles): normalised on the rows to forget (0 the floor, 1 doing nothing), and the",
         "95th percentiles on forget / retain / validation; the share of a retraining that the fine-tuning costs (attribution apart:",
-        f"DMM rests on {found['subsets']:,} trainings{more}). Of several settings the one whose worst split is best, chosen on these outcomes."
+        f"{rests}{more}). Of several settings the one whose worst split is best, chosen on these outcomes."
         + (
             f" {top:.2f} is the most that KLoM can be here: beyond it nothing is told apart."
             if np.isfinite(top)

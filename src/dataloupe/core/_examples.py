@@ -42,6 +42,8 @@ class Examples:
     Raises ``BadInput`` (dl-104 lengths differ, dl-105 NaN or infinity).
 
     >>> data = Examples(torch.eye(4), labels=torch.tensor([0, 1, 0, 1]))
+    >>> data
+    Examples(4 rows: inputs [4] float32, labels [] int64)
     >>> len(data), data.take([2, 0]).labels.tolist()
     (4, [0, 0])
     """
@@ -92,6 +94,15 @@ class Examples:
 
     def __len__(self) -> int:
         return len(input_leaves(self.inputs)[0])
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(
+            f"{name} {list(part.shape[1:]) if hasattr(part, 'shape') else ''} {getattr(part, 'dtype', 'list')}"
+            for name, part in self._parts()
+            if part is not None
+        )
+        names = "" if self.names is None else f", {len(self.names)} names"
+        return f"Examples({len(self)} rows: {' '.join(kinds.replace('torch.', '').split())}{names})"
 
     def take(self, ids: Any) -> Rows:
         """The rows `ids`; an id of -1 gives a constant row of zeros and reads nothing.
