@@ -243,6 +243,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", help="names of forget sets; default: all")
     parser.add_argument("--methods", nargs="*", help="names of methods; default: all")
     parser.add_argument("--fresh", action="store_true", help="forget sets that no setting was looked at on")
+    parser.add_argument("--missing", action="store_true", help="only cells that --json lacks")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--table", action="store_true", help="only write the table of --json anew")
     asked = parser.parse_args()
@@ -271,6 +272,8 @@ def main() -> None:
         methods = grids(by, calibrated, trak, newton=settings["newton"])
         for one, grid in methods.items():
             if one not in (asked.methods or settings.get("methods", (one,))):
+                continue
+            if asked.missing and one in found["sets"].get(name, {}).get("methods", {}):
                 continue
             start = time.perf_counter()
             judged = judge(question, lab, forget, {one: grid}, settings)

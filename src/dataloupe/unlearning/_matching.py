@@ -29,9 +29,6 @@ from dataloupe.unlearning._predictors import Predictor
 from dataloupe.unlearning._rows import row_keys
 from dataloupe.unlearning._tuned import Batches, Tuner, mixed
 
-STEPS = 128
-"""An epoch is cut into about so many batches where no size is named: small mixes take small batches."""
-
 PROBED, PACE = 32, 10.0
 """Rows that the steepness of a model is probed on, and how fast it goes in units of it."""
 
@@ -41,9 +38,9 @@ class Mix:
     """Which rows a matching goes over, how often and how fast: the settings that both kinds share.
 
     Every epoch takes the rows to forget ``repeat`` times each, so that they are ``forget_share`` of the mix, and ``draw``
-    retained rows, drawn anew: ``max(ratio |F|, least n)`` of them, all if there are fewer. ``batch_size`` is the epoch
-    over 128, within 8 and 512. The rate falls from ``lr`` to a tenth of it, epoch by epoch; ``lr=None`` is 1e-3 for Adam, and
-    for SGD (momentum 0.9) each model's own
+    retained rows, drawn anew: ``max(ratio |F|, least n)`` of them, all if there are fewer. Batches are small
+    whatever the request: it is steps that bring predictions to their aims. The rate falls from ``lr`` to a tenth of it, epoch by
+    epoch; ``lr=None`` is 1e-3 for Adam, and for SGD (momentum 0.9) each model's own
 
         lr = 10 / mean over rows of |d f(x) / d theta|^2
 
@@ -62,12 +59,12 @@ class Mix:
     forget_share: float = 0.4
     ratio: float = 8.3
     least: float = 0.04
-    batch_size: int | None = None
+    batch_size: int = 8
     frozen_norms: bool = True
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        sizes = self.epochs >= 1 and (self.batch_size is None or self.batch_size >= 1)
+        sizes = self.epochs >= 1 and self.batch_size >= 1
         rates = (self.lr is None or self.lr > 0) and self.optimizer in ("sgd", "adam")
         if not (sizes and rates and 0 < self.forget_share < 1 and self.ratio >= 0 and 0 <= self.least <= 1):
             raise BadInput(
@@ -86,9 +83,7 @@ class Mix:
     def batches(self, forget: Array, retained: Array) -> list[Batches]:
         """Every epoch's."""
         draw, repeat = self.sizes(len(forget), len(retained))
-        rows = draw + repeat * len(forget)
-        size = self.batch_size or min(512, max(8, rows // STEPS))
-        return [mixed(forget, retained, draw, repeat, size, epoch) for epoch in range(self.epochs)]
+        return [mixed(forget, retained, draw, repeat, self.batch_size, epoch) for epoch in range(self.epochs)]
 
     def rates(self) -> list[float]:
         """Of every epoch: from 1 to a tenth, evenly in logarithms."""
