@@ -179,7 +179,7 @@ def _costs(found: Receipt) -> Table:
     head = ("method", "of a retraining", "a model", "trainings behind it", "cheaper from", "gates")
     sentence = (
         "A share counts rows gone over, against a training without the rows. Trainings behind a method are paid once for any "
-        "number of requests."
+        "number of requests; seconds are those of this run, and hold what had to be made for the predictions."
     )
     return Table("What each method costs", head, tuple(rows), sentence=sentence)
 

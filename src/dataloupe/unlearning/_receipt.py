@@ -18,7 +18,7 @@ WORDS = "evidence, not proof"
 class MethodCost:
     """What a method costs: ``share`` of a retraining in rows gone over, ``seconds`` a model as measured, ``trainings`` behind it.
 
-    ``trainings`` (of a datamodel, of TRAK) are paid once for any number of requests.
+    ``trainings`` (of a datamodel, of TRAK) are paid once for any number of requests. ``seconds`` hold them where this run made them.
     """
 
     share: float
