@@ -297,7 +297,11 @@ def markdown(found: dict) -> str:
     sets = found["sets"]
     top = most(found["estimator"], found["models"], found["models"], 10)[0]
     methods = list(dict.fromkeys(name for one in sets.values() for name in one["methods"]))
-    rests = f"DMM rests on {found['subsets']:,} trainings" if found["subsets"] else "DMM-TRAK rests on TRAK"
+    rests = (
+        f"DMM rests on {found['subsets']:,} trainings"
+        if found["subsets"]
+        else "DMM-TRAK rests on TRAK's models and 40 trainings"
+    )
     more = (
         "; calibrated: on TRAK's group effects and 245 more"
         if any("calibrated" in m for m in methods)
