@@ -199,6 +199,7 @@ def judged(
 
 
 def main() -> None:
+    """Ours and theirs on the same models and data: scores, then seconds."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -90,6 +90,7 @@ def judged(lab: dl.Lab, question: dl.Question, outcomes: dl.Outcomes) -> dict[st
 
 
 def main() -> None:
+    """Every output and method against the retraining truth, told line by line."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

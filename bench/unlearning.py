@@ -3,7 +3,7 @@
     python bench/unlearning.py --only digits --json bench/results/unlearning-digits.json
     python bench/unlearning.py --only fashion --json bench/results/unlearning-fashion.json     # hours on two cores: 8,000 trainings and 100 for every cell of retrained models
     python bench/unlearning.py --only digits --fresh --json bench/results/unlearning-digits-fresh.json
-    python bench/unlearning.py --only cnn --json bench/results/unlearning-cnn.json
+    python bench/unlearning.py --only cnn --json bench/results/unlearning-cnn.json           # two and a half hours on one core
 
 100 models of all of the data and 100 oracles per forget set (CNN: 50); results are added to those of --json, method by method. Batch sizes are such that a removal of up to 2 %
 leaves the number of steps as it was: a step more or less moves every output a little, whatever the rows.

@@ -23,6 +23,12 @@ def test_taking_rows_is_indexing_with_nothing_for_minus_one(ids):
         assert int(label) == (0 if i < 0 else int(digits().labels[i]))
 
 
+def test_examples_say_what_they_hold_without_their_numbers():
+    assert repr(digits()) == "Examples(4 rows: inputs [3] float32, labels [] int64, 3 names)"
+    told = Examples(torch.zeros(2, 1, 5), texts=["x", "y"], meta={"user": [1, 2]})
+    assert repr(told) == "Examples(2 rows: inputs [1, 5] float32, texts list, meta['user'] list)"
+
+
 def test_ids_of_any_shape_give_rows_of_that_shape():
     data = Examples({"x": torch.arange(8.0).view(4, 2), "y": torch.arange(4)})
     rows = data.take([[0, 1], [3, -1]])

@@ -126,7 +126,26 @@ def test_the_mix_holds_at_least_the_share_asked_for_and_no_more_than_there_is(fo
 
 
 def test_a_mix_that_cannot_be_meant():
-    for settings in ({"epochs": 0}, {"lr": -1.0}, {"forget_share": 1.0}, {"ratio": -1.0}, {"least": 2.0}):
+    for settings in (
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"lr": -1.0},
+        {"forget_share": 1.0},
+        {"ratio": -1.0},
+        {"least": 2.0},
+    ):
         with pytest.raises(BadInput, match="dl-690"):
             Mix(**settings)
     assert all(isinstance(m, Unlearner) for m in (DMM(Given(None)), OracleMatching(), DMDirect(Given(None))))
+
+
+@pytest.mark.parametrize("forget", [3, 40, 400])
+def test_batches_stay_small_whatever_the_request(forget):
+    """Large requests take more steps: larger ones at as many steps do not reach their aims."""
+    rows = np.arange(4000)
+    mix = Mix(epochs=2)
+    epochs = mix.batches(rows[:forget], rows[forget:])
+    draw, repeat = mix.sizes(forget, 4000 - forget)
+    for epoch in epochs:
+        sizes = [len(turn.ids) for turn in epoch(0)]
+        assert max(sizes) <= 8 and len(sizes) == -(-(draw + repeat * forget) // 8)

@@ -96,13 +96,9 @@ class Examples:
         return len(input_leaves(self.inputs)[0])
 
     def __repr__(self) -> str:
-        kinds = ", ".join(
-            f"{name} {list(part.shape[1:]) if hasattr(part, 'shape') else ''} {getattr(part, 'dtype', 'list')}"
-            for name, part in self._parts()
-            if part is not None
-        )
-        names = "" if self.names is None else f", {len(self.names)} names"
-        return f"Examples({len(self)} rows: {' '.join(kinds.replace('torch.', '').split())}{names})"
+        parts = [f"{name} {_kind(part)}" for name, part in self._parts() if part is not None]
+        names = [] if self.names is None else [f"{len(self.names)} names"]
+        return f"Examples({len(self)} rows: {', '.join(parts + names)})"
 
     def take(self, ids: Any) -> Rows:
         """The rows `ids`; an id of -1 gives a constant row of zeros and reads nothing.
@@ -182,6 +178,13 @@ class Examples:
             f"{float(v):.3g}" for v in values[:12]
         ]
         return Card(title, text="  ".join(shown))
+
+
+def _kind(part: Any) -> str:
+    """The shape of one row and the type of its numbers, without the numbers."""
+    if not hasattr(part, "dtype"):
+        return type(part).__name__
+    return f"{list(part.shape[1:])} {str(part.dtype).removeprefix('torch.')}"
 
 
 def gather(part: Tensor, ids: Int[Tensor, "..."], *, every: bool) -> Tensor:
