@@ -141,6 +141,7 @@ class Otherwise:
 def grids(
     by: dl.unlearning.Regression | None,
     calibrated: dl.unlearning.Calibrated,
+    integrated: dl.unlearning.Integrated | None,
     trak: dl.unlearning.Predictor,
     newton: bool,
 ) -> dict[str, dict]:
@@ -148,12 +149,16 @@ def grids(
     u = dl.unlearning
     rates = (1e-3, 1e-2)
     found: dict[str, dict] = {}
-    if by is not None:
+    if by is not None and integrated is not None:
+        both = u.Calibrated(integrated, gradients=calibrated.gradients)
         found = {
             "DMM": {"": u.DMM(by)},
             "DMM, calibrated": {"": u.DMM(calibrated)},
+            "DMM, integrated": {"": u.DMM(integrated)},
+            "DMM, both": {"": u.DMM(both)},
             "DM-Direct": {"": u.DMDirect(by)},
             "DM-Direct, calibrated": {"": u.DMDirect(calibrated)},
+            "DM-Direct, integrated": {"": u.DMDirect(integrated)},
             "DM-Direct, sum": {"": u.DMDirect(Otherwise(by, "sum"))},
             "DM-Direct, diag": {"": u.DMDirect(Otherwise(by, "diag"))},
         }
@@ -256,10 +261,13 @@ def main() -> None:
     n = question.n
     method = dl.TRAK(models=settings["trak"], dim=settings["dim"], fraction=0.75)
     trak = dl.unlearning.Gradients(method, dl.Subsets(n=n, count=40, fraction=0.75, seed=9), "group")
-    by = None
+    by = integrated = None
     if settings["subsets"]:
-        subsets = dl.Subsets(n=n, count=settings["subsets"], fraction=0.75, seed=settings["seed"], seeds=20)
+        count, seed = settings["subsets"], settings["seed"]
+        subsets = dl.Subsets(n=n, count=count, fraction=0.75, seed=seed, seeds=20)
         by = dl.unlearning.Regression(subsets, prior=method if settings["prior"] else None)
+        sparse = dl.Subsets(n=n, count=count // 2, fraction=0.25, seed=seed + 20, seeds=20)
+        integrated = dl.unlearning.Integrated(by, sparse)
     calibrated = dl.unlearning.Calibrated(by or trak, gradients=method)
     facts = {name: settings[name] for name in ("models", "estimator", "subsets")}
     found: dict = {**facts, "sets": {}}
@@ -269,7 +277,7 @@ def main() -> None:
     for name, forget in forget_sets(question, lab, group, settings["picks"], asked.fresh).items():
         if name not in (asked.sets or settings.get("sets", (name,))):
             continue
-        methods = grids(by, calibrated, trak, newton=settings["newton"])
+        methods = grids(by, calibrated, integrated, trak, newton=settings["newton"])
         for one, grid in methods.items():
             if one not in (asked.methods or settings.get("methods", (one,))):
                 continue
@@ -302,11 +310,13 @@ def markdown(found: dict) -> str:
         if found["subsets"]
         else "DMM-TRAK rests on TRAK's models and 40 trainings"
     )
-    more = (
-        "; calibrated: on TRAK's group effects and 245 more"
-        if any("calibrated" in m for m in methods)
-        else ""
-    )
+    more = ""
+    if any("calibrated" in method for method in methods):
+        more += "; calibrated: on TRAK's group effects and 245 more"
+    if any("integrated" in method for method in methods):
+        more += f"; integrated: on {found['subsets'] // 2:,} more, on a quarter of the data"
+    if "DMM, both" in methods:
+        more += "; both: on all of these"
     lines = [
         f"KLoM ({found['estimator']}, {found['models']} models and oracles): normalised on the rows to forget (0 the floor, 1 doing nothing), and the",
         "95th percentiles on forget / retain / validation; the share of a retraining that the fine-tuning costs (attribution apart:",

@@ -43,6 +43,21 @@ def test_a_sum_is_that_of_the_ridge_weights(k, n, seed, penalty):
 
 
 @pytest.mark.parametrize(("k", "n"), [(12, 30), (40, 9)])
+def test_gains_are_the_ridge_weights_and_their_error_is_that_of_noise(k, n):
+    masks, y = drawn(k, n, seed=3)
+    design = RemovalDesign(masks)
+    gains, noise = design.gains(y[:, 0] - y[:, 0].mean(), penalty=0.5)
+    assert np.allclose(gains, ridge(masks, y, 0.5)[:, 0], atol=1e-8)
+    m = masks - masks.mean(0)
+    p = 0.5 * design.scale
+    inverse = np.linalg.inv(m.T @ m + p * np.eye(n))
+    left = y[:, 0] - y[:, 0].mean() - m @ gains
+    free = k - 1 - np.trace(m @ inverse @ m.T)
+    spread = np.sqrt(np.diag(inverse @ m.T @ m @ inverse) * (left @ left) / free)
+    assert np.allclose(noise, spread, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("k", "n"), [(12, 30), (40, 9)])
 def test_a_prediction_left_out_is_that_of_a_fit_without_it(k, n):
     masks, y = drawn(k, n, seed=1)
     design = RemovalDesign(masks)

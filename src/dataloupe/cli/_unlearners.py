@@ -18,10 +18,10 @@ from dataloupe.cli._forget import File, read_forget
 from dataloupe.core import Question, Subsets
 from dataloupe.lab import Lab
 from dataloupe.methods import TRAK
-from dataloupe.unlearning import Calibrated, Predictor, Regression, Unlearner
+from dataloupe.unlearning import Calibrated, Integrated, Predictor, Regression, Unlearner
 
 Prior = Literal["trak", "none"]
-Scale = Literal["calibrate", "none"]
+Scale = Literal["calibrate", "integrate", "both", "none"]
 CLASSES = {
     "dmm": "DMM",
     "dm-direct": "DMDirect",
@@ -55,15 +55,18 @@ class Behind:
     prior_models: Number = 10
     """dmm, dm-direct: over how many models trak is taken"""
     scale: Annotated[Scale, tyro.conf.arg(metavar="NAME")] = "none"
-    """dmm, dm-direct: calibrate on pseudo-forget sets, with what groups do by trak (245 trainings more), or none"""
+    """dmm, dm-direct: calibrate on pseudo-forget sets, with what groups do by trak (245 trainings more); integrate over how much of the data is there (as many trainings again, on the rest's share); both; or none"""
 
     def predictor(self, question: Question) -> Predictor:
-        """The regression, calibrated if asked for, ready to ask a lab."""
+        """The regression, in another scale if asked for, ready to ask a lab."""
         seeds = max(1, min(20, self.subsets // 20))
         subsets = Subsets(n=question.n, count=self.subsets, fraction=self.fraction, seed=1, seeds=seeds)
         trak = TRAK(models=self.prior_models)
-        by = Regression(subsets, prior=trak if self.prior == "trak" else None)
-        return by if self.scale == "none" else Calibrated(by, gradients=trak)
+        told = Regression(subsets, prior=trak if self.prior == "trak" else None)
+        by: Predictor = told
+        if self.scale in ("integrate", "both"):
+            by = Integrated(told, dataclasses.replace(subsets, fraction=1 - self.fraction, seed=2))
+        return Calibrated(by, gradients=trak) if self.scale in ("calibrate", "both") else by
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -76,6 +76,15 @@ class RemovalDesign:
         values, vectors = np.linalg.eigh(m @ m.T if self._dual else m.T @ m)
         return np.maximum(values, 0.0), vectors
 
+    @cached_property
+    def _directions(self) -> Float[np.ndarray, "n q"]:
+        """The eigenvectors of M'M that go with the spectrum."""
+        values, vectors = self._spectrum
+        if not self._dual:
+            return vectors
+        sound = values > 1e-9 * values.max()
+        return self.told(vectors) * np.where(sound, 1.0 / np.sqrt(np.where(sound, values, 1.0)), 0.0)
+
     @property
     def _dual(self) -> bool:
         return self.masks.shape[0] <= self.masks.shape[1]
@@ -92,7 +101,7 @@ class RemovalDesign:
 
         Raises ``BadInput`` dl-684 for rows that all trainings kept, or none.
         """
-        self._check_varied(removed)
+        self.check_varied(removed)
         e = np.zeros(self.masks.shape[1])
         e[removed] = 1.0
         v, inverse = self._solved(e, penalty)
@@ -110,7 +119,7 @@ class RemovalDesign:
 
         For the outputs of a removed row x: what it does to itself is far larger than what rows do to each other.
         """
-        self._check_varied(removed)
+        self.check_varied(removed)
         n, p = self.masks.shape[1], penalty * self.scale
         e = np.zeros((n, len(removed)))
         e[removed, np.arange(len(removed))] = 1.0
@@ -118,6 +127,17 @@ class RemovalDesign:
         together = inverse[removed].sum(axis=1)
         alone = inverse[removed, np.arange(len(removed))]
         return v, p * together / (1.0 - p * alone)
+
+    def gains(
+        self, output: Float[np.ndarray, " k"], penalty: float
+    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """What one centred output gains from every row, by ridge, and the standard error that noise alone gives each gain."""
+        values, basis = self._spectrum[0], self._directions
+        p = penalty * self.scale
+        found = basis @ ((basis.T @ (self._centred.T @ output)) / (values + p))
+        left = ((output - self._centred @ found) ** 2).sum()
+        free = max(1.0, len(output) - len(self._members) - float((values / (values + p)).sum()))
+        return found, np.sqrt(left / free * (basis**2 @ (values / (values + p) ** 2)))
 
     def left_out(self, outputs: Float[np.ndarray, "k m"], penalty: float) -> Float[np.ndarray, "k m"]:
         """Every training's centred output, predicted by the regression on all the others (means of their own included)."""
@@ -131,7 +151,8 @@ class RemovalDesign:
         own = np.minimum(basis**2 @ share + self._shares, 1.0 - 1e-9)[:, None]
         return (fitted - own * centred) / (1.0 - own)
 
-    def _check_varied(self, removed: Int[np.ndarray, " f"]) -> None:
+    def check_varied(self, removed: Int[np.ndarray, " f"]) -> None:
+        """Refuse rows that all trainings kept, or none (dl-684)."""
         kept = self.masks[:, removed].sum(axis=0)
         still = removed[(kept == 0) | (kept == len(self.masks))]
         if len(still):

@@ -11,6 +11,8 @@ from dataloupe.unlearning._descent import GradientAscent as GradientAscent
 from dataloupe.unlearning._descent import GradientDescent as GradientDescent
 from dataloupe.unlearning._descent import L1Sparse as L1Sparse
 from dataloupe.unlearning._descent import NegGradPlus as NegGradPlus
+from dataloupe.unlearning._integrated import Growth as Growth
+from dataloupe.unlearning._integrated import Integrated as Integrated
 from dataloupe.unlearning._layers import CFk as CFk
 from dataloupe.unlearning._layers import EUk as EUk
 from dataloupe.unlearning._matching import DMM as DMM

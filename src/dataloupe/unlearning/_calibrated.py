@@ -10,6 +10,7 @@ from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe.core import OK, AbstractAttributor, Subsets
 from dataloupe.unlearning._context import Context
+from dataloupe.unlearning._integrated import Integrated
 from dataloupe.unlearning._predictors import Predictor, Regression, after_what_is_gone, remembered
 from dataloupe.unlearning._rows import everything
 
@@ -122,7 +123,7 @@ class Calibrated:
     def _of_removed(self, context: Context) -> tuple[Float[np.ndarray, "f c"], Float[np.ndarray, "f c"]]:
         """p and d of the removed rows alone."""
         ids = context.forget
-        if not isinstance(self.by, Regression):
+        if not isinstance(self.by, Regression | Integrated):
             first, second = self._basis(context)
             return first[ids], second[ids]
         told = self.by.of_removed(context.question, context.lab, ids)
@@ -136,7 +137,7 @@ class Calibrated:
     def _factored(self, context: Context) -> Any:
         """The gradients' effects on all predictions; made once for a question, and not again if the predictor rests on them."""
         question, lab = context.question, context.lab
-        if isinstance(self.by, Regression) and self.by.prior == self.gradients:
+        if isinstance(self.by, Regression | Integrated) and self.by.prior == self.gradients:
             return self.by.fitted(question, lab).prior
         return remembered(
             self,
