@@ -55,7 +55,7 @@ class Behind:
     prior_models: Number = 10
     """dmm, dm-direct: over how many models trak is taken"""
     scale: Annotated[Scale, tyro.conf.arg(metavar="NAME")] = "none"
-    """dmm, dm-direct: calibrate on pseudo-forget sets, with what groups do by trak (245 trainings more); integrate over how much of the data is there (as many trainings again, on the rest's share); both; or none"""
+    """dmm, dm-direct: calibrate on pseudo-forget sets, with what groups do by trak (245 trainings more); integrate over how much of the data is there (as many trainings again, on a third of their share); both; or none"""
 
     def predictor(self, question: Question) -> Predictor:
         """The regression, in another scale if asked for, ready to ask a lab."""
@@ -65,7 +65,7 @@ class Behind:
         told = Regression(subsets, prior=trak if self.prior == "trak" else None)
         by: Predictor = told
         if self.scale in ("integrate", "both"):
-            by = Integrated(told, dataclasses.replace(subsets, fraction=1 - self.fraction, seed=2))
+            by = Integrated(told, dataclasses.replace(subsets, fraction=self.fraction / 3, seed=2))
         return Calibrated(by, gradients=trak) if self.scale in ("calibrate", "both") else by
 
 

@@ -24,8 +24,8 @@ GROUPS = 20
 """Into so many groups trainings are parted for the error of a ratio, where they share no seeds."""
 SPREAD = 3.0
 """What is added to the variance of every direction before the noisy ones are given less weight, in mean variances."""
-PENALTY = 0.3
-"""Of the regression that tells which rows do what the request does, in mean eigenvalues."""
+PENALTY = 0.05
+"""Of the regression that tells which rows do what the request does, in mean eigenvalues: small, since shrinking takes most from a loud few."""
 LEAST = 0.05
 """The least that supports outputs whatever the data, in what all rows support: ratios beyond it are taken to be at it."""
 
@@ -34,10 +34,11 @@ LEAST = 0.05
 class Growth:
     """How the effect of a request grows as more is missing.
 
-    ``ratio`` is its effect where 1 - f of the data is there over that where f is, ``error`` the standard error; ``share`` is the
-    request's part in what supports its outputs. If support saturates, outputs go as A log(c + support), with all rows' support 1:
+    ``ratio`` is its effect where the share ``few`` of the data is there over that where ``many`` is, ``error`` the standard error;
+    ``share`` is the request's part in what supports its outputs. If support saturates, outputs go as A log(c + support), with all
+    rows' support 1:
 
-        r = (c + f) / (c + 1 - f),      scale = (c + f) / share * log((1 + c) / (1 + c - share))
+        r = (c + many) / (c + few),      scale = (c + many) / share * log((1 + c) / (1 + c - share))
 
     The part of r - 1 that may be noise is left out (times max(0, 1 - error^2 / (r - 1)^2)), and r below 1 tells of no saturation.
 
@@ -50,17 +51,18 @@ class Growth:
     ratio: float
     error: float
     share: float
-    fraction: float = 0.75
+    many: float = 0.75
+    few: float = 0.25
 
     @property
     def scale(self) -> float:
-        """What changes that are told by trainings on f of the data are multiplied by."""
-        f, more = self.fraction, self.ratio - 1.0
+        """What changes that are told by trainings on many rows are multiplied by."""
+        more = self.ratio - 1.0
         if not more > self.error:
             return 1.0
         more *= 1.0 - (self.error / more) ** 2
-        c = max(LEAST, (f - (1 - f) * (1 + more)) / more)
-        return float((c + f) / self.share * np.log1p(self.share / (1 + c - self.share)))
+        c = max(LEAST, (self.many - self.few * (1 + more)) / more)
+        return float((c + self.many) / self.share * np.log1p(self.share / (1 + c - self.share)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,18 +76,18 @@ class Integrated:
 
         s(f) = A share / (c + f),      change = A log((c + 1) / (c + 1 - share)),      share = sum of k_i over the request
 
-    c is told by a few trainings on 1 - f of the data (``sparse``; they are cheap): they do not tell effects row by row, but their ratio
-    r = s(1 - f) / s(f) for the request. The share is told by the regression itself. With p the changes predicted by it:
+    c is told by a few trainings on a smaller share g of the data (``sparse``; they are cheap): they do not tell effects row by row, but their ratio
+    r = s(g) / s(f) for the request. The share of support is told by the regression itself. With p the changes predicted by it:
 
-        change = p (c + f) / share * log((1 + c) / (1 + c - share)),      c = (f - (1 - f) r) / (r - 1)
+        change = p (c + f) / share * log((1 + c) / (1 + c - share)),      c = (f - g r) / (r - 1)
 
     For a share of 1 this is the integral of s over [0, 1], for a small one s at full density. Effects are taken along
     w = (C + 3 tr(C)/m I)^-1 p, with C the covariance of the removed rows' outputs over trainings: what trainings swing along by themselves
     counts less. q, the plain regression of these outputs on their row's membership and that of the others of the request, gives
-    r = <w, q(1 - f)> / <w, q(f)>, with a jackknife over seeds for its error. The share is that of the request in all
+    r = <w, q(g)> / <w, q(f)>, with a jackknife over seeds for its error. The share is that of the request in all
     positive gains of the output <w, .> from rows, less the positive gains that noise would show. See :class:`Growth`.
 
-    Raises ``BadInput`` dl-687 (shares of the data that do not add up to 1), dl-680, dl-681, dl-684.
+    Raises ``BadInput`` dl-687 (a sparse share of the data that is no smaller), dl-680, dl-681, dl-684.
 
     >>> dense = Regression(Subsets(n=100, count=500, fraction=0.75, seeds=20))
     >>> Integrated(dense, Subsets(n=100, count=200, fraction=0.25, seeds=20)).trainings
@@ -98,11 +100,11 @@ class Integrated:
     def __post_init__(self) -> None:
         """Check the settings."""
         many, few = self.by.subsets.fraction, self.sparse.fraction
-        if not few < many or abs(many + few - 1.0) > 1e-6:
+        if not few < many:
             raise BadInput(
                 "dl-687",
-                asked=f"effects integrated over trainings on {many:g} and on {few:g} of the data",
-                found="shares that do not add up to 1, or the smaller one first",
+                asked=f"how effects grow from trainings on {many:g} of the data to sparse ones on {few:g}",
+                found="sparse trainings that see no less",
                 do="give Regression(Subsets(fraction=0.75)) and sparse=Subsets(fraction=0.25)",
             )
         if self.sparse.n != self.by.subsets.n:
@@ -168,13 +170,14 @@ class Integrated:
         above, error_above = _along(sparse, few, removed, weights)
         gains, noise = fit.design.gains(-np.einsum("kfc,fc->k", many, weights), PENALTY)
         own = float(gains[removed].sum())
+        shares = (self.by.subsets.fraction, self.sparse.fraction)
         if not (below > 0 and own > 0):
-            return Growth(1.0, float("inf"), 1.0, self.by.subsets.fraction)
+            return Growth(1.0, float("inf"), 1.0, *shares)
         others, alone = np.delete(gains, removed), np.delete(noise, removed)
         stand_in = max(0.0, float(np.maximum(others, 0.0).sum() - alone.sum() / np.sqrt(2 * np.pi)))
         ratio = above / below
         error = float(np.hypot(error_above, ratio * error_below)) / below
-        return Growth(ratio, error, own / (own + stand_in), self.by.subsets.fraction)
+        return Growth(ratio, error, own / (own + stand_in), *shares)
 
     def _trained(self, question: Question, lab: Lab) -> tuple[RemovalDesign, Float[np.ndarray, "k m"]]:
         """Trainings on few rows and what they predict, less the mean of their block."""
