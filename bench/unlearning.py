@@ -141,7 +141,7 @@ class Otherwise:
 def grids(
     by: dl.unlearning.Regression | None,
     calibrated: dl.unlearning.Calibrated,
-    integrated: dl.unlearning.Integrated | None,
+    grown: tuple[dl.unlearning.Integrated, dl.unlearning.Calibrated] | None,
     trak: dl.unlearning.Predictor,
     newton: bool,
 ) -> dict[str, dict]:
@@ -149,8 +149,8 @@ def grids(
     u = dl.unlearning
     rates = (1e-3, 1e-2)
     found: dict[str, dict] = {}
-    if by is not None and integrated is not None:
-        both = u.Calibrated(integrated, gradients=calibrated.gradients)
+    if by is not None and grown is not None:
+        integrated, both = grown
         found = {
             "DMM": {"": u.DMM(by)},
             "DMM, calibrated": {"": u.DMM(calibrated)},
@@ -261,13 +261,14 @@ def main() -> None:
     n = question.n
     method = dl.TRAK(models=settings["trak"], dim=settings["dim"], fraction=0.75)
     trak = dl.unlearning.Gradients(method, dl.Subsets(n=n, count=40, fraction=0.75, seed=9), "group")
-    by = integrated = None
+    by = grown = None
     if settings["subsets"]:
         count, seed = settings["subsets"], settings["seed"]
         subsets = dl.Subsets(n=n, count=count, fraction=0.75, seed=seed, seeds=20)
         by = dl.unlearning.Regression(subsets, prior=method if settings["prior"] else None)
         sparse = dl.Subsets(n=n, count=count // 2, fraction=0.25, seed=seed + 20, seeds=20)
         integrated = dl.unlearning.Integrated(by, sparse)
+        grown = integrated, dl.unlearning.Calibrated(integrated, gradients=method)
     calibrated = dl.unlearning.Calibrated(by or trak, gradients=method)
     facts = {name: settings[name] for name in ("models", "estimator", "subsets")}
     found: dict = {**facts, "sets": {}}
@@ -277,7 +278,7 @@ def main() -> None:
     for name, forget in forget_sets(question, lab, group, settings["picks"], asked.fresh).items():
         if name not in (asked.sets or settings.get("sets", (name,))):
             continue
-        methods = grids(by, calibrated, integrated, trak, newton=settings["newton"])
+        methods = grids(by, calibrated, grown, trak, newton=settings["newton"])
         for one, grid in methods.items():
             if one not in (asked.methods or settings.get("methods", (one,))):
                 continue
