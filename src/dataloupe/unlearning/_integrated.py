@@ -34,11 +34,11 @@ LEAST = 0.05
 class Growth:
     """How the effect of a request grows as more is missing.
 
-    ``ratio`` is its effect where the share ``few`` of the data is there over that where ``many`` is, ``error`` the standard error;
+    ``ratio`` is its effect where the share ``sparse`` of the data is there over that where ``dense`` is, ``error`` the standard error;
     ``share`` is the request's part in what supports its outputs. If support saturates, outputs go as A log(c + support), with all
     rows' support 1:
 
-        r = (c + many) / (c + few),      scale = (c + many) / share * log((1 + c) / (1 + c - share))
+        r = (c + dense) / (c + sparse),      scale = (c + dense) / share * log((1 + c) / (1 + c - share))
 
     The part of r - 1 that may be noise is left out (times max(0, 1 - error^2 / (r - 1)^2)), and r below 1 tells of no saturation.
 
@@ -51,8 +51,8 @@ class Growth:
     ratio: float
     error: float
     share: float
-    many: float = 0.75
-    few: float = 0.25
+    dense: float = 0.75
+    sparse: float = 0.25
 
     @property
     def scale(self) -> float:
@@ -61,8 +61,8 @@ class Growth:
         if not more > self.error:
             return 1.0
         more *= 1.0 - (self.error / more) ** 2
-        c = max(LEAST, (self.many - self.few * (1 + more)) / more)
-        return float((c + self.many) / self.share * np.log1p(self.share / (1 + c - self.share)))
+        c = max(LEAST, (self.dense - self.sparse * (1 + more)) / more)
+        return float((c + self.dense) / self.share * np.log1p(self.share / (1 + c - self.share)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
