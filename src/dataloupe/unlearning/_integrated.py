@@ -85,7 +85,8 @@ class Integrated:
     w = (C + 3 tr(C)/m I)^-1 p, with C the covariance of the removed rows' outputs over trainings: what trainings swing along by themselves
     counts less. q, the plain regression of these outputs on their row's membership and that of the others of the request, gives
     r = <w, q(g)> / <w, q(f)>, with a jackknife over seeds for its error. The share is that of the request in all
-    positive gains of the output <w, .> from rows, less the positive gains that noise would show. See :class:`Growth`.
+    positive gains of the output <w, .> from rows, less the positive gains that noise would show. See :class:`Growth`. Where trainings show
+    no effect in the direction of p, nothing tells of growth: p is left as it is, and the error of the ratio is infinite.
 
     Raises ``BadInput`` dl-687 (a sparse share of the data that is no smaller), dl-680, dl-681, dl-684.
 
@@ -197,7 +198,12 @@ def _quietly(outputs: Float[np.ndarray, "k f c"], told: Float[np.ndarray, "f c"]
         matvec=lambda x: (flat @ x.astype(np.float32)) @ flat / len(flat) + spread * x,
         dtype=np.float64,
     )
-    return cg(covariance, told.ravel(), rtol=1e-4, maxiter=200)[0].reshape(told.shape)
+    found, unsolved = cg(covariance, told.ravel(), rtol=1e-4)
+    if unsolved:
+        raise ArithmeticError(
+            f"conjugate gradients did not converge in {unsolved} steps on {found.size} outputs"
+        )
+    return found.reshape(told.shape)
 
 
 def _along(
