@@ -1,5 +1,7 @@
 """Matching reaches aims that can be reached, costs what its formula says, and leaves the given model alone."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,16 @@ def test_dmm_comes_near_to_its_aims_on_the_rows_to_forget():
         assert_same(numbers(model), kept)
 
 
+def test_a_reach_is_that_much_more_of_the_change_of_rows_to_forget_alone():
+    case = digits()
+    changes, further = truth(case), truth(case)
+    further[FORGET] *= 1.4
+    reached = DMM(Given(changes), dataclasses.replace(QUICK, reach=1.4)).many(case.models, context(case))
+    told = DMM(Given(further), dataclasses.replace(QUICK, reach=1.0)).many(case.models, context(case))
+    for one, other in zip(reached, told, strict=True):
+        assert_same(numbers(one), numbers(other), 1e-4)
+
+
 def test_no_change_asked_for_is_no_change_made():
     case = digits()
     still = np.zeros((400, 10))
@@ -86,7 +98,7 @@ def test_matching_costs_what_it_shows_and_a_third_of_the_rows_it_aims_at():
     DMM(Given(np.zeros((400, 10))), QUICK).many(case.models, asked)
     draw, repeat = QUICK.sizes(len(FORGET), 260)
     shown = QUICK.epochs * (draw + repeat * len(FORGET))
-    assert shown < asked.ledger.passes <= shown + 300 / 3
+    assert shown < asked.ledger.passes <= shown + (300 + len(FORGET)) / 3
     done = unlearn(case.models, FORGET, method=OracleMatching(QUICK), lab=case.lab, question=case.question)
     assert 1.0 < done.share < 2.0
 
@@ -133,6 +145,7 @@ def test_a_mix_that_cannot_be_meant():
         {"forget_share": 1.0},
         {"ratio": -1.0},
         {"least": 2.0},
+        {"reach": 0.0},
     ):
         with pytest.raises(BadInput, match="dl-690"):
             Mix(**settings)

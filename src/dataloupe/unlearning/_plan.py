@@ -275,12 +275,12 @@ def passes_of(method: Unlearner, context: Context) -> tuple[float | None, bool]:
 
 
 def _matching(mix: Mix, context: Context) -> float:
-    """Epochs of the mix, a forward pass over the rows that it is expected to show, and the probe of its rate."""
+    """Epochs of the mix, forward passes over rows that it is expected to show and over those to forget, the rate's probe."""
     forget, retained = len(context.forget), len(context.retained)
     draw, repeat = mix.sizes(forget, retained)
     shown = forget + retained * (1.0 - (1.0 - draw / retained) ** mix.epochs)
     probe = min(PROBED, retained) if mix.lr is None and mix.optimizer == "sgd" else 0
-    return mix.epochs * (draw + repeat * forget) + FORWARD * shown + probe
+    return mix.epochs * (draw + repeat * forget) + FORWARD * (shown + forget) + probe
 
 
 def _descents(method: Any, context: Context) -> float:
