@@ -4,7 +4,8 @@
     python bench/gpu.py --small    # seconds, anywhere
 
 Random weights and rows: time and memory do not depend on them (the precision error does; it is told, and nothing refused). The plain pass is the gradient of the summed output in all
-parameters, same batches, same precision, no gradient of any one example. Each number is the median of five turns.
+parameters, same batches (as large as ours), same precision, no gradient of any one example. Each number is the median of
+five turns, the way from and to the host included.
 Where triton is there, the kernels are held against their references and compiled for GPUs that need not be here.
 """
 
@@ -25,7 +26,7 @@ from torch.nn import functional as F
 import dataloupe as dl
 from dataloupe.core import Examples, Question, TorchModel
 from dataloupe.engine import Compute, Featuriser, Pass
-from dataloupe.kernels import bucket_add, bucket_add_reference
+from dataloupe.kernels import bucket_add, bucket_add_reference, fold_add, fold_add_reference
 from dataloupe.learners import Checkpoints
 from dataloupe.solve import FactoredSketch
 from dataloupe.solve._sketch import hash_tables
@@ -180,7 +181,7 @@ def measured(question: Question, compute: Compute, size: Size) -> dict[str, floa
     def plain() -> None:
         params = {name: p.detach().clone().requires_grad_() for name, p in live.params.items()}
         with_grad: TorchModel = live.with_params(params)
-        for ids in torch.arange(question.n).split(256):
+        for ids in torch.arange(question.n).split(ready.at_once):
             rows = compute.rows(question.train.take(ids))
             with compute.running():
                 total = question.output.value(with_grad, rows).sum()
@@ -213,6 +214,22 @@ def sums(device: torch.device, size: Size) -> dict[str, float]:
     return {"bucket_add s": fast, "its reference s": slow, "relative difference": apart}
 
 
+def folds(device: torch.device, size: Size) -> dict[str, float]:
+    """Folds of the gradients of a square weight, whole: seconds as above, and of reading them once."""
+    draws, h = torch.Generator().manual_seed(0), size.hidden
+    rows = torch.randn(size.rows // 16, h, h, generator=draws).to(device)
+    turns = torch.randint(size.dim, (1, h), generator=draws).to(device)
+    ones = torch.ones(h, device=device)
+    found, plain = (torch.zeros(len(rows), size.dim, device=device) for _ in range(2))
+    fold_add(found, rows, ones[None], turns, ones)
+    fold_add_reference(plain, rows, ones[None], turns, ones)
+    apart = float((found - plain).abs().max() / plain.abs().max())
+    fast = median(lambda: fold_add(found, rows, ones[None], turns, ones), device, size.turns)[0]
+    slow = median(lambda: fold_add_reference(plain, rows, ones[None], turns, ones), device, size.turns)[0]
+    read = median(rows.sum, device, size.turns)[0]
+    return {"fold_add s": fast, "its reference s": slow, "a sum s": read, "relative difference": apart}
+
+
 def compiled() -> dict[str, dict[str, int]]:
     """Bytes of every kernel on GPUs that need not be here; raises if one does not compile, or adds atomically."""
     from triton import compile as build
@@ -222,11 +239,26 @@ def compiled() -> dict[str, dict[str, int]]:
     from dataloupe.kernels import _triton_sketch as kernels
 
     sizes = dict.fromkeys(("b", "p", "d", "stride"), "i32")
-    both = {
+    every = {
         "bucket_add": (
             kernels._bucket_add,
             {"rows": "*fp32", "order": "*i64", "starts": "*i64", "signs": "*fp32", "out": "*fp32"} | sizes,
             {"ROWS": kernels._ROWS, "BUCKETS": kernels._BUCKETS},
+        ),
+        "fold_add": (
+            kernels._fold_add,
+            {
+                "rows": "*fp32",
+                "scales": "*fp32",
+                "met": "*i64",
+                "order": "*i64",
+                "signs": "*fp32",
+                "out": "*fp32",
+            }
+            | dict.fromkeys(
+                ("k", "c", "d", "stride", "per_example", "per_line", "per_scales", "per_turns"), "i32"
+            ),
+            {"LINES": kernels._LINES, "PLACES": kernels._PLACES},
         ),
         "sign_add": (
             kernels._sign_add,
@@ -234,10 +266,11 @@ def compiled() -> dict[str, dict[str, int]]:
             {"TILE": kernels._TILE, "WORD": kernels._WORD, "PRODUCT": "tf32x3"},
         ),
     }
-    found: dict[str, dict[str, int]] = {name: {} for name in both}
-    for name, (kernel, types, constants) in both.items():
+    found: dict[str, dict[str, int]] = {name: {} for name in every}
+    for name, (kernel, types, constants) in every.items():
         signature = types | dict.fromkeys(constants, "constexpr")
-        for ones in ({}, {"b": 1, "p": 1, "d": 1, "stride": 1}):  # a size of 1 becomes a constant
+        integers = [name for name, kind in types.items() if kind == "i32"]
+        for ones in ({}, dict.fromkeys(integers, 1)):  # a size of 1 becomes a constant
             given = signature | dict.fromkeys(ones, "constexpr")
             fixed = {(list(given).index(k),): v for k, v in (constants | ones).items()}
             for capability in (80, 90):
@@ -263,6 +296,7 @@ def main() -> None:
         for name, question in cases(size).items():
             table[f"{name}, {precision}"] = measured(question, compute, size)
     table["sums into buckets"] = sums(torch.device(device), size)
+    table["folds"] = folds(torch.device(device), size)
     if importlib.util.find_spec("triton"):
         table |= {f"{name}, bytes": sizes for name, sizes in compiled().items()}
     card = compute.facts().get("device", f"CPU, {torch.get_num_threads()} threads")
@@ -270,7 +304,9 @@ def main() -> None:
     for name, row in table.items():
         print(name.ljust(24), "  ".join(f"{k} {v:.4g}" for k, v in row.items() if v is not None))
     if given.json:
-        given.json.write_text(json.dumps({"device": card} | table, indent=1) + "\n")
+        given.json.write_text(
+            json.dumps({"date": time.strftime("%Y-%m-%d"), "device": card} | table, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

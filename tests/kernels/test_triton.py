@@ -1,6 +1,7 @@
 """The triton kernels give the answers of their plain references: on NumPy, in triton's interpreter, on a GPU."""
 
 import importlib.util
+import itertools
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -10,13 +11,14 @@ import torch
 import triton_on_numpy
 
 from dataloupe import kernels
-from dataloupe.kernels import _on_gpu, bucket_add, bucket_add_reference
+from dataloupe.kernels import _on_gpu, bucket_add, bucket_add_reference, fold_add
 from dataloupe.solve import DenseSketch
 from dataloupe.solve._sketch import hash_tables
 
 FILE = Path(kernels.__file__).with_name("_triton_sketch.py")
 TRITON = importlib.util.find_spec("triton") is not None
-HOW = ["numpy", *["interpreter"] * TRITON, *["cuda"] * (TRITON and torch.cuda.is_available())]
+GPU = torch.cuda.is_available()
+HOW = ["numpy", *["cuda" if GPU else "interpreter"] * TRITON]
 SIZES = [(5, 300, 32), (1, 1, 1), (3, 40, 65), (6, 10, 200), (70, 130, 64)]
 
 
@@ -91,6 +93,33 @@ def test_rows_in_other_layouts_and_types_and_some_rows_of_the_sums(fast):
         torch.testing.assert_close(found.cpu(), truth, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("b", "k", "c", "d"), [(3, 20, 30, 64), (2, 40, 65, 300), (1, 1, 1, 1), (2, 9, 200, 64), (4, 3, 300, 300)]
+)
+@pytest.mark.parametrize("shared", [*itertools.product([False, True], repeat=3)])
+def test_a_fold_is_that_of_the_loop(fast, b, k, c, d, shared):
+    draws = torch.Generator().manual_seed(b + k)
+    rows = torch.randn(b, 1 if shared[0] else k, c, generator=draws)
+    scales = torch.randn(1 if shared[1] else b, k, generator=draws)
+    turns = torch.randint(d, (1 if shared[2] else b, k), generator=draws)
+    signs, truth = torch.randn(c, generator=draws), torch.randn(b, 2 * d, generator=draws)[:, :d]
+    found = truth.clone().to(fast.device)
+    truth = truth.contiguous()
+    fold_add(truth, rows, scales, turns, signs)
+    fast.module.fold_add(found, *(part.to(fast.device) for part in (rows, scales, turns, signs)))
+    torch.testing.assert_close(found.cpu(), truth, rtol=1e-4, atol=1e-4)
+
+
+def test_a_fold_of_halves_into_some_lines_of_the_sums(fast):
+    draws = torch.Generator().manual_seed(0)
+    rows, scales = torch.randn(2, 5, 7, generator=draws).half(), torch.randn(1, 5, generator=draws)
+    turns, signs = torch.randint(16, (1, 5), generator=draws), torch.ones(7)
+    truth, found = torch.zeros(4, 16), torch.zeros(4, 16, device=fast.device)
+    fold_add(truth[1:3], rows.mT.contiguous().mT, scales, turns, signs)
+    fast.module.fold_add(found[1:3], *(part.to(fast.device) for part in (rows, scales, turns, signs)))
+    torch.testing.assert_close(found.cpu(), truth, rtol=1e-5, atol=1e-5)
+
+
 def test_nothing_to_add_changes_nothing(fast):
     out = torch.ones(0, 4, device=fast.device)
     nothing = torch.empty(0, dtype=torch.int64, device=fast.device)
@@ -98,6 +127,8 @@ def test_nothing_to_add_changes_nothing(fast):
     some = torch.ones(3, 4, device=fast.device)
     fast.module.bucket_add(some, torch.empty(3, 0, device=fast.device), nothing, nothing.float())
     fast.module.sign_add(some, torch.empty(3, 0, device=fast.device), 1, 0)
+    lines = torch.empty(1, 0, device=fast.device)
+    fast.module.fold_add(some, torch.ones(3, 1, 2, device=fast.device), lines, lines.long(), some[0, :2])
     assert torch.equal(some.cpu(), torch.ones(3, 4))
 
 
@@ -112,8 +143,9 @@ class OnGpu(torch.Tensor):
 def test_a_tensor_on_a_gpu_goes_to_triton_if_it_is_there(monkeypatch, there):
     called = []
     note = ModuleType("note")
-    note.bucket_add, note.sign_add = (
+    note.bucket_add, note.fold_add, note.sign_add = (
         lambda *_: called.append("bucket"),
+        lambda *_: called.append("fold"),
         lambda *given: called.append(given[2:]),
     )
     monkeypatch.setattr(_on_gpu, "_kernels", lambda: note if there else None)
@@ -125,7 +157,12 @@ def test_a_tensor_on_a_gpu_goes_to_triton_if_it_is_there(monkeypatch, there):
     assert called == ["bucket"] * there
     assert torch.equal(here, torch.zeros(2, 8) if there else plain)
     called.clear()
+    one, turn = torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.int64)
+    fold_add(here, gpu[:, None], one, turn, torch.ones(50))
+    assert called == ["fold"] * there
+    called.clear()
     bucket_add(here, rows, buckets, signs)
+    fold_add(here, rows[:, None], one, turn, torch.ones(50))
     DenseSketch(8)._add(here, rows, 3)
     assert called == []
     if there:

@@ -1,7 +1,7 @@
 """As much of triton's language as our kernels speak, on NumPy: one program after the other, in plain sight.
 
 Triton is 286 MB to fetch and a gigabyte on disk, so the suite does not ask for it. ``modules()`` are what a kernel
-file imports instead; where triton is installed, the same tests run through its own interpreter as well.
+file imports instead; where triton is installed, the same tests run through its own interpreter as well, or on the GPU if there is one.
 """
 
 import functools
@@ -38,7 +38,7 @@ class Pointer:
         return Pointer(self.memory, self.offsets + offsets)
 
 
-def load(pointer, mask, other):
+def load(pointer, mask=True, other=0):
     """What is there; a place outside the mask is not looked at (and may be anywhere)."""
     offsets, mask = np.broadcast_arrays(pointer.offsets, mask)
     found = np.full(mask.shape, other, dtype=pointer.memory.dtype)
@@ -85,12 +85,14 @@ def modules():
     triton, language = ModuleType("triton"), ModuleType("triton.language")
     triton.jit, triton.cdiv, triton.language = jit, lambda a, b: -(-a // b), language
     language.constexpr = object
-    language.int64, language.uint64, language.float32 = np.int64, np.uint64, np.float32
+    language.int32, language.int64 = np.int32, np.int64
+    language.uint64, language.float32 = np.uint64, np.float32
     language.program_id = lambda axis: block(np.int32(Kernel.program[axis]))
     language.arange = lambda first, last: block(np.arange(first, last, dtype=np.int32))
     language.full = lambda shape, value, dtype: block(np.full(shape, value, dtype))
     language.reduce = lambda x, _, combine: block(functools.reduce(combine, x))
-    language.maximum = np.maximum
+    language.sum = lambda x, axis: block(x.sum(axis))
+    language.maximum, language.minimum, language.where = np.maximum, np.minimum, np.where
     language.dot = lambda a, b, total, input_precision: total + a @ b  # noqa: ARG005  (fp32 here, whatever it says)
     language.load, language.store = load, store
     return triton, language

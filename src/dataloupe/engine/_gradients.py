@@ -40,6 +40,7 @@ from dataloupe.engine._compute import (
     on_host,
     one_row,
     plain_gradient,
+    to_host,
     widened,
     widened_factors,
 )
@@ -47,8 +48,6 @@ from dataloupe.engine._rules import RULES
 from dataloupe.engine._survey import Survey, survey
 from dataloupe.engine._tape import Tape
 
-_BLOCK_NUMBERS, _LARGEST = 1 << 24, 1 << 21
-"""A batch's values have no more numbers than this in all, and in the largest, which is to stay near the cache."""
 WRONG = 0.01
 """The relative distance from which two gradients are not the same (in half precision: 16 units of rounding)."""
 BROKEN = 4.0
@@ -145,13 +144,14 @@ class Pass:
             place = slice(start, start + len(block))
             slopes.append(self.batch(block, use, place, scale))
             start = place.stop
-        return torch.cat(slopes).numpy()
+        return torch.cat(slopes).cpu().numpy()
 
     @property
     def at_once(self) -> int:
         """How many rows a batch has."""
-        fitting = min(_BLOCK_NUMBERS // max(1, self.seen.numbers), _LARGEST // max(1, self.seen.largest))
-        return int(np.clip(fitting, 1, 512))
+        most, numbers, largest = self.compute.at_once
+        fitting = min(numbers // max(1, self.seen.numbers), largest // max(1, self.seen.largest))
+        return int(np.clip(fitting, 1, most))
 
     def batch(
         self, pairs: Int[Tensor, "b 2"], use: Use, place: slice, scale: Callable[[Tensor], Tensor]
@@ -160,7 +160,7 @@ class Pass:
         gathered = _Gathered(self.seen.uses, self._checked(use) if in_fp16(self.live) else use, place)
         rows, which = self.compute.rows(self.data.take(pairs[:, 0])), pairs[:, 1].to(self.compute.on)
         with self.compute.running():
-            return one_batch(self.output, self.live, rows, which, self.seen, gathered, scale).cpu()
+            return one_batch(self.output, self.live, rows, which, self.seen, gathered, scale)
 
     def _checked(self, use: Use) -> Use:
         """``use``, after a look for numbers that overflowed in fp16 (dl-247)."""
@@ -228,7 +228,7 @@ class Featuriser:
             for one in uses:
                 self.projection.add(out[place.start - first : place.stop - first], name, one)
 
-        slopes, found = self.ready.sweep(slice(first, last), use), out.cpu().numpy()
+        slopes, found = self.ready.sweep(slice(first, last), use), to_host(out).numpy()
         return found, slopes, self.facts | counted(found, slopes)
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dataloupe.kernels._bucket_sum import bucket_add_reference
+from dataloupe.kernels._on_gpu import on_gpu
 
 
 def fold_add(
@@ -25,10 +26,12 @@ def fold_add(
 
     One row may serve all i (``rows`` 1: an outer product with ``scales``, which is never made), and one line of
     ``scales`` or ``turns`` every b. A row that serves all i is signed and laid round the ring first. On the CPU a compiled loop whose line of ``out`` stays in the cache, lines
-    shared between torch's threads; elsewhere :func:`fold_add_reference`.
+    shared between torch's threads; on a GPU the triton kernel of the same name, if triton is there; elsewhere
+    :func:`fold_add_reference`.
     """
     if rows.device.type != "cpu":
-        fold_add_reference(out, rows, scales, turns, signs)
+        fast = on_gpu(rows)
+        (fast.fold_add if fast else fold_add_reference)(out, rows, scales, turns, signs)
         return
     arrays = [tensor.contiguous().numpy() for tensor in (rows.float(), scales.float(), turns, signs)]
     lines, work, into = len(out), rows.shape[0] * turns.shape[1] * rows.shape[2], out.numpy()

@@ -10,10 +10,13 @@ import triton
 import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 _WORD = 64
 _ROWS, _BUCKETS = 4, 128
 _TILE = 64
+_LINES, _PLACES = 8, 128
+_SORTED: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def bucket_add(
@@ -48,6 +51,53 @@ def bucket_add(
             ROWS=_ROWS,
             BUCKETS=_BUCKETS,
         )
+
+
+def fold_add(
+    out: Float[Tensor, "b d"],
+    rows: Float[Tensor, "b rows c"],
+    scales: Float[Tensor, "some k"],
+    turns: Int[Tensor, "any k"],
+    signs: Float[Tensor, " c"],
+) -> None:
+    """``out[b, (turns[b, i] + j) % d] += scales[b, i] * signs[j] * rows[b, i, j]`` in fp32, turns in [0, d).
+
+    A thread per bucket goes over the rows by their turns, eight at a time, and leaves out those that do not reach
+    its block. Nothing is added atomically. The order of turns that all examples share is kept while the tensor lives.
+    """
+    (b, several, c), k, d = rows.shape, turns.shape[1], out.shape[1]
+    if min(b, k, c) == 0:
+        return
+    given, factors = rows.float().contiguous(), scales.float().contiguous()
+    met, order = _by_turn(turns)
+    with torch.cuda.device_of(given):
+        _fold_add[(b, triton.cdiv(d, _PLACES))](
+            given,
+            factors,
+            met,
+            order,
+            signs.contiguous(),
+            out,
+            k,
+            c,
+            d,
+            out.stride(0),
+            several * c,
+            c if several > 1 else 0,
+            k if len(factors) > 1 else 0,
+            k if len(met) > 1 else 0,
+            LINES=_LINES,
+            PLACES=_PLACES,
+        )
+
+
+def _by_turn(turns: Int[Tensor, "any k"]) -> tuple[Tensor, Tensor]:
+    """Sorted, and the order."""
+    if len(turns) > 1:
+        return torch.sort(turns, dim=1, stable=True)
+    if turns not in _SORTED:
+        _SORTED[turns] = torch.sort(turns, dim=1, stable=True)
+    return _SORTED[turns]
 
 
 def sign_add(out: Float[Tensor, "b d"], rows: Float[Tensor, "b p"], key: int, first: int) -> None:
@@ -103,6 +153,51 @@ def _bucket_add(
         source = rows + r[:, None].to(tl.int64) * p + i[None, :]
         total += sign[None, :] * tl.load(source, mask=inside & more[None, :], other=0.0)
     tl.store(place, total, mask=inside)
+
+
+@no_type_check
+@triton.jit
+def _fold_add(
+    rows,
+    scales,
+    met,
+    order,
+    signs,
+    out,
+    k,
+    c,
+    d,
+    stride,
+    per_example,
+    per_line,
+    per_scales,
+    per_turns,
+    LINES: tl.constexpr,
+    PLACES: tl.constexpr,
+):  # budget: a kernel gets every pointer and size by itself
+    e, first = tl.program_id(0).to(tl.int64), tl.program_id(1) * PLACES
+    j = first + tl.arange(0, PLACES)
+    place = out + e * stride + j
+    total = tl.load(place, mask=j < d, other=0.0)
+    for start in range(0, k, LINES):
+        i = start + tl.arange(0, LINES)
+        own, last = e * per_turns, tl.minimum(start + LINES, k) - 1
+        turn = tl.load(met + own + i, mask=i < k, other=0).to(tl.int32)
+        low, high = tl.load(met + own + start).to(tl.int32), tl.load(met + own + last).to(tl.int32)
+        ahead = (first - low + d) % d
+        if (ahead < high - low + c) | (d - ahead < PLACES):
+            line = tl.load(order + own + i, mask=i < k, other=0)
+            scale = tl.load(scales + e * per_scales + line, mask=i < k, other=0.0)
+            away = j[None, :] - turn[:, None]
+            away = tl.where(away < 0, away + d, away)
+            for turned in range(0, c, d):
+                column = away + turned
+                there = (column < c) & (j < d)[None, :] & (i < k)[:, None]
+                source = rows + e * per_example + line[:, None] * per_line + column
+                sign = tl.load(signs + column, mask=there, other=0.0)
+                found = sign * tl.load(source, mask=there, other=0.0)
+                total += tl.sum(scale[:, None] * found, 0)
+    tl.store(place, total, mask=j < d)
 
 
 @no_type_check

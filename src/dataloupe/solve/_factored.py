@@ -14,8 +14,8 @@ from dataloupe._identity import Stream
 from dataloupe.core import Contribution, Outer, Picked
 from dataloupe.kernels import fold_add
 
-_AT_ONCE = 1 << 21
-"""Numbers of products in memory at a time: they stay near the cache."""
+_AT_ONCE, _AT_ONCE_ON_GPU = 1 << 21, 1 << 27
+"""Numbers of products in memory at a time: near the cache of a CPU, and enough to fill a GPU."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class _Weight:
     kernel: int
     left: Float[Tensor, "k r"] | None
     right: Float[Tensor, "k c"] | None
-    turns: Int[Tensor, " rows"]
+    turns: Int[Tensor, "1 rows"]
     rows: Float[Tensor, " rows"]
     columns: Float[Tensor, " columns"]
 
@@ -95,7 +95,7 @@ class Factored:
                 signs = (_signs(stream("rows"), 1, rows)[0], _signs(stream("columns"), 1, columns)[0])
             left = _signs(stream("left"), rows, r) if rows < r else None
             right = _signs(stream("right"), columns, c) if columns < c else None
-            weight = _Weight((r, c), math.prod(shape[2:]), left, right, turns, *signs)
+            weight = _Weight((r, c), math.prod(shape[2:]), left, right, turns[None], *signs)
             self._weights[name, torch.device("cpu")] = weight
             start += rows * columns
 
@@ -104,16 +104,17 @@ class Factored:
         weight = self._weight(name, out.device)
         small = weight.left is None and weight.right is None
         if small and isinstance(found, Picked):
-            scales, turns = weight.rows[found.ids], weight.turns[found.ids]
+            scales, turns = weight.rows[found.ids], weight.turns[0, found.ids]
             fold_add(out, found.right, scales, turns, weight.columns)
             return
         if small and isinstance(found, Outer) and found.left.shape[1:3] == (1, 1):
             row = _in_order(weight, found.right[:, 0], found)
-            fold_add(out, row, found.left[:, 0, 0] * weight.rows, weight.turns[None], weight.columns)
+            fold_add(out, row, found.left[:, 0, 0] * weight.rows, weight.turns, weight.columns)
             return
-        for part in _parts(len(out), _numbers(weight, found)):
+        at_once = _AT_ONCE_ON_GPU if out.is_cuda else _AT_ONCE
+        for part in _parts(len(out), _numbers(weight, found), at_once):
             inner = _inner(weight, found.part(part))
-            fold_add(out[part], inner, weight.rows[None], weight.turns[None], weight.columns)
+            fold_add(out[part], inner, weight.rows[None], weight.turns, weight.columns)
 
     def _weight(self, name: str, device: torch.device) -> _Weight:
         if (name, device) not in self._weights:
@@ -139,9 +140,9 @@ def _numbers(weight: _Weight, found: Contribution) -> int:
     return found.numbers if isinstance(found, Outer) else math.prod(weight.matrix)
 
 
-def _parts(examples: int, numbers: int) -> list[slice]:
+def _parts(examples: int, numbers: int, at_once: int) -> list[slice]:
     """Examples of whom so many numbers each fit into memory at a time."""
-    step = max(2, _AT_ONCE // max(1, numbers))
+    step = max(2, at_once // max(1, numbers))
     return [slice(start, start + step) for start in range(0, examples, step)]
 
 
