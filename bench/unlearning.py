@@ -88,7 +88,7 @@ SETTINGS = {
         "fresh": "coat",
         "newton": False,
         "sets": ("random 0.7%", "component 0.7%"),
-        "methods": ("DMM-TRAK", "gradient descent", "ascent and descent", "SCRUB"),
+        "methods": ("DMM-TRAK", "DMM-TRAK, calibrated", "gradient descent", "ascent and descent", "SCRUB"),
     },
 }
 
@@ -138,30 +138,34 @@ class Otherwise:
         return self.by.prior
 
 
-def grids(
-    by: dl.unlearning.Regression | None,
-    calibrated: dl.unlearning.Calibrated,
-    grown: tuple[dl.unlearning.Integrated, dl.unlearning.Calibrated] | None,
-    trak: dl.unlearning.Predictor,
-    newton: bool,
-) -> dict[str, dict]:
+def predictors(question: dl.Question, settings: dict) -> dict[str, dl.unlearning.Predictor]:
+    """What predicts oracles, by what its methods are called after DMM or DM-Direct."""
+    u, n = dl.unlearning, question.n
+    method = dl.TRAK(models=settings["trak"], dim=settings["dim"], fraction=0.75)
+    trak = u.Gradients(method, dl.Subsets(n=n, count=40, fraction=0.75, seed=9), "group")
+    with_trak: dict[str, u.Predictor] = {
+        "-TRAK": trak,
+        "-TRAK, calibrated": u.Calibrated(trak, gradients=method),
+    }
+    if not settings["subsets"]:
+        return with_trak
+    count, seed = settings["subsets"], settings["seed"]
+    subsets = dl.Subsets(n=n, count=count, fraction=0.75, seed=seed, seeds=20)
+    by = u.Regression(subsets, prior=method if settings["prior"] else None)
+    integrated = u.Integrated(by, dl.Subsets(n=n, count=count // 2, fraction=0.25, seed=seed + 20, seeds=20))
+    found: dict[str, u.Predictor] = {"": by, ", calibrated": u.Calibrated(by, gradients=method)}
+    found |= {", integrated": integrated, ", both": u.Calibrated(integrated, gradients=method)}
+    return found | with_trak
+
+
+def grids(by: dict[str, dl.unlearning.Predictor], newton: bool) -> dict[str, dict]:
     """Every method with the settings that are tried; of several the best is shown, chosen on the reported outcomes."""
     u = dl.unlearning
     rates = (1e-3, 1e-2)
-    found: dict[str, dict] = {}
-    if by is not None and grown is not None:
-        integrated, both = grown
-        found = {
-            "DMM": {"": u.DMM(by)},
-            "DMM, calibrated": {"": u.DMM(calibrated)},
-            "DMM, integrated": {"": u.DMM(integrated)},
-            "DMM, both": {"": u.DMM(both)},
-            "DM-Direct": {"": u.DMDirect(by)},
-            "DM-Direct, calibrated": {"": u.DMDirect(calibrated)},
-            "DM-Direct, integrated": {"": u.DMDirect(integrated)},
-            "DM-Direct, sum": {"": u.DMDirect(Otherwise(by, "sum"))},
-            "DM-Direct, diag": {"": u.DMDirect(Otherwise(by, "diag"))},
-        }
+    found: dict[str, dict] = {f"DMM{name}": {"": u.DMM(one)} for name, one in by.items()}
+    found |= {f"DM-Direct{name}": {"": u.DMDirect(one)} for name, one in by.items()}
+    if isinstance(by.get(""), u.Regression):
+        found |= {f"DM-Direct, {how}": {"": u.DMDirect(Otherwise(by[""], how))} for how in ("sum", "diag")}
     found |= {
         "oracle matching": {"": u.OracleMatching()},
         "retrain": {"": u.Retrain()},
@@ -179,7 +183,6 @@ def grids(
         "CF-k": {f"lr {lr:g}": u.CFk(lr=lr) for lr in rates},
         "EU-k": {f"lr {lr:g}": u.EUk(lr=lr) for lr in rates},
     }
-    found["DMM-TRAK"] = {"": u.DMM(trak)}
     if newton:
         found["Newton step"] = {
             f"damping {d:g}": u.NewtonStep(rows=256, iterations=10, damping=d) for d in (0.1, 1.0)
@@ -258,18 +261,7 @@ def main() -> None:
     settings = SETTINGS[asked.only]
     question = settings["question"]()
     lab = dl.Lab(asked.lab / f"unlearning-{asked.only}", progress=False)
-    n = question.n
-    method = dl.TRAK(models=settings["trak"], dim=settings["dim"], fraction=0.75)
-    trak = dl.unlearning.Gradients(method, dl.Subsets(n=n, count=40, fraction=0.75, seed=9), "group")
-    by = grown = None
-    if settings["subsets"]:
-        count, seed = settings["subsets"], settings["seed"]
-        subsets = dl.Subsets(n=n, count=count, fraction=0.75, seed=seed, seeds=20)
-        by = dl.unlearning.Regression(subsets, prior=method if settings["prior"] else None)
-        sparse = dl.Subsets(n=n, count=count // 2, fraction=0.25, seed=seed + 20, seeds=20)
-        integrated = dl.unlearning.Integrated(by, sparse)
-        grown = integrated, dl.unlearning.Calibrated(integrated, gradients=method)
-    calibrated = dl.unlearning.Calibrated(by or trak, gradients=method)
+    by = predictors(question, settings)
     facts = {name: settings[name] for name in ("models", "estimator", "subsets")}
     found: dict = {**facts, "sets": {}}
     if asked.json and asked.json.exists():
@@ -278,7 +270,7 @@ def main() -> None:
     for name, forget in forget_sets(question, lab, group, settings["picks"], asked.fresh).items():
         if name not in (asked.sets or settings.get("sets", (name,))):
             continue
-        methods = grids(by, calibrated, grown, trak, newton=settings["newton"])
+        methods = grids(by, newton=settings["newton"])
         for one, grid in methods.items():
             if one not in (asked.methods or settings.get("methods", (one,))):
                 continue
