@@ -3,6 +3,7 @@
     python bench/unlearning.py --only digits --json bench/results/unlearning-digits.json
     python bench/unlearning.py --only fashion --json bench/results/unlearning-fashion.json     # hours on two cores: 8,000 trainings and 100 for every cell of retrained models
     python bench/unlearning.py --only digits --fresh --json bench/results/unlearning-digits-fresh.json
+    python bench/unlearning.py --only digits --subsets 500 --json bench/results/unlearning-digits-500.json
     python bench/unlearning.py --only cnn --json bench/results/unlearning-cnn.json           # two and a half hours on one core
 
 100 models of all of the data and 100 oracles per forget set (CNN: 50); results are added to those of --json, method by method. Batch sizes are such that a removal of up to 2 %
@@ -251,6 +252,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", help="names of forget sets; default: all")
     parser.add_argument("--methods", nargs="*", help="names of methods; default: all")
     parser.add_argument("--fresh", action="store_true", help="forget sets that no setting was looked at on")
+    parser.add_argument("--subsets", type=int, help="trainings that the regression rests on; default: 8,000")
     parser.add_argument("--missing", action="store_true", help="only cells that --json lacks")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--table", action="store_true", help="only write the table of --json anew")
@@ -258,7 +260,7 @@ def main() -> None:
     if asked.table:
         asked.json.with_suffix(".md").write_text(markdown(json.loads(asked.json.read_text())))
         return
-    settings = SETTINGS[asked.only]
+    settings = SETTINGS[asked.only] | ({"subsets": asked.subsets} if asked.subsets else {})
     question = settings["question"]()
     lab = dl.Lab(asked.lab / f"unlearning-{asked.only}", progress=False)
     by = predictors(question, settings)
