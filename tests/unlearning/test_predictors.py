@@ -206,6 +206,18 @@ def test_the_removed_rows_alone_have_the_same_prior(tmp_path):
         np.testing.assert_allclose(quick, whole[forget], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("effect", ["sum", "group"])
+def test_the_removed_rows_alone_by_gradients(tmp_path, effect):
+    lab, forget = Lab(tmp_path, progress=False), np.array([3, 40, 41])
+    by = Gradients(TRAK(models=3, dim=64), Subsets(n=N, count=12, seed=2), effect)
+    context = of(lab, forget)
+    alone = by.of_removed(context.question, lab, forget)
+    np.testing.assert_allclose(alone, by.changes(context)[forget], rtol=1e-3, atol=1e-4)
+    calibrated = Calibrated(by, gradients=by.method, sets=4, seeds=1)
+    assert calibrated._factored(context) is by.scores(context.question, lab)
+    assert calibrated.trainings == 12 + 5, "the models are behind the predictor already"
+
+
 def test_pseudo_forget_sets_tell_the_scale():
     effects = planted() - planted().mean(0)
     by = Calibrated(Off(effects, 0.5), sets=8)

@@ -1,5 +1,7 @@
 """Unlearning: methods that make a model forget rows, and what they are told (a context)."""
 
+from dataloupe.unlearning._attributed import Attributed as Attributed
+from dataloupe.unlearning._attributed import Gradients as Gradients
 from dataloupe.unlearning._audit import audit as audit
 from dataloupe.unlearning._audit import ensembles_for as ensembles_for
 from dataloupe.unlearning._calibrated import Calibrated as Calibrated
@@ -30,8 +32,6 @@ from dataloupe.unlearning._plan import Difficulty as Difficulty
 from dataloupe.unlearning._plan import Plan as Plan
 from dataloupe.unlearning._plan import PlannedCost as PlannedCost
 from dataloupe.unlearning._plan import plan_unlearning as plan_unlearning
-from dataloupe.unlearning._predictors import Attributed as Attributed
-from dataloupe.unlearning._predictors import Gradients as Gradients
 from dataloupe.unlearning._predictors import Predictor as Predictor
 from dataloupe.unlearning._predictors import Regression as Regression
 from dataloupe.unlearning._receipt import Gates as Gates

@@ -167,5 +167,5 @@ def _cost(method: Unlearner, done: Unlearned) -> MethodCost:
 
 def trainings_behind(by: object) -> int:
     """Trainings that a predictor rests on: its own, and those of its prior or method."""
-    behind = getattr(by, "prior", None) or getattr(by, "method", None)
+    behind = getattr(by, "prior", None)
     return int(getattr(by, "trainings", 0)) + int(getattr(behind, "models", 0))

@@ -10,8 +10,7 @@ from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe.core import OK, AbstractAttributor, Subsets
 from dataloupe.unlearning._context import Context
-from dataloupe.unlearning._integrated import Integrated
-from dataloupe.unlearning._predictors import Predictor, Regression, after_what_is_gone, remembered
+from dataloupe.unlearning._predictors import Local, Predictor, after_what_is_gone, remembered
 from dataloupe.unlearning._rows import everything
 
 FEWEST = 4
@@ -84,7 +83,7 @@ class Calibrated:
     @property
     def prior(self) -> object:
         """What stands behind the predictor."""
-        return getattr(self.by, "prior", None) or getattr(self.by, "method", None)
+        return getattr(self.by, "prior", None)
 
     def changes(self, context: Context) -> Float[np.ndarray, "rows c"]:
         """a p + b d."""
@@ -123,7 +122,7 @@ class Calibrated:
     def _of_removed(self, context: Context) -> tuple[Float[np.ndarray, "f c"], Float[np.ndarray, "f c"]]:
         """p and d of the removed rows alone."""
         ids = context.forget
-        if not isinstance(self.by, Regression | Integrated):
+        if not isinstance(self.by, Local):
             first, second = self._basis(context)
             return first[ids], second[ids]
         told = self.by.of_removed(context.question, context.lab, ids)
@@ -137,8 +136,8 @@ class Calibrated:
     def _factored(self, context: Context) -> Any:
         """The gradients' effects on all predictions; made once for a question, and not again if the predictor rests on them."""
         question, lab = context.question, context.lab
-        if isinstance(self.by, Regression | Integrated) and self.by.prior == self.gradients:
-            return self.by.fitted(question, lab).prior
+        if isinstance(self.by, Local) and self.by.prior == self.gradients:
+            return self.by.scores(question, lab)
         return remembered(
             self,
             question.identity,

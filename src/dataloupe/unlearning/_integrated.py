@@ -11,6 +11,7 @@ from dataloupe.core import Lab, Question, Subsets
 from dataloupe.solve import RemovalDesign
 from dataloupe.unlearning._context import Context
 from dataloupe.unlearning._predictors import (
+    Along,
     Fitted,
     Regression,
     after_what_is_gone,
@@ -139,6 +140,10 @@ class Integrated:
         question, lab, ids = context.question, context.lab, context.forget
         told = self.by.of_removed(question, lab, ids)
         return self._grown(self.fitted(question, lab), question, lab, ids, told)
+
+    def scores(self, question: Question, lab: Lab) -> Along | None:
+        """Those of the regression's prior."""
+        return self.by.scores(question, lab)
 
     def fitted(self, question: Question, lab: Lab) -> Fitted:
         """The regression of this question's predictions."""

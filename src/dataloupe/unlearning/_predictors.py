@@ -3,14 +3,14 @@
 import dataclasses
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.core import AbstractAttributor, Attribution, Lab, Question, Subsets, needs_units
+from dataloupe.core import AbstractAttributor, Lab, Question, Subsets
 from dataloupe.solve import PENALTIES, Effect, RemovalDesign
 from dataloupe.unlearning._context import Context
 from dataloupe.unlearning._rows import everything
@@ -27,6 +27,26 @@ class Predictor(Protocol):
 
     def changes(self, context: Context) -> Float[np.ndarray, "rows c"]:
         """Of every row (training rows, then targets): predictions after retraining without the rows minus before."""
+        ...
+
+
+@runtime_checkable
+class Local(Predictor, Protocol):
+    """A predictor that tells the changes of removed rows alone at a fraction of the cost, and what it rests on."""
+
+    @property
+    def prior(self) -> AbstractAttributor | None:
+        """The method whose scores stand behind it."""
+        ...
+
+    def of_removed(
+        self, question: Question, lab: Lab, removed: Int[np.ndarray, " f"]
+    ) -> Float[np.ndarray, "f c"]:
+        """What :meth:`changes` gives for the removed rows themselves."""
+        ...
+
+    def scores(self, question: Question, lab: Lab) -> "Along | None":
+        """The scores of ``prior`` for all predictions."""
         ...
 
 
@@ -101,6 +121,10 @@ class Regression:
         """What :meth:`changes` gives for the removed rows themselves, at a fraction of the cost."""
         return self.fitted(question, lab).on(removed).changes(removed, self.effect)
 
+    def scores(self, question: Question, lab: Lab) -> Along | None:
+        """Those of the prior."""
+        return self.fitted(question, lab).prior
+
     def fitted(self, question: Question, lab: Lab) -> "Fitted":
         """The regression of this question's predictions; remembered as long as the predictor lives."""
         return remembered(self, question.identity, lambda: Fitted.of(self, question, lab))
@@ -140,7 +164,7 @@ class Fitted:
         outputs = design.centred(kept.values.reshape(len(kept.values), -1))
         columns = every.m // len(every.targets)
         prior = None if asked.prior is None else scores_of(asked.prior, every, lab)
-        multiple = 0.0 if prior is None else _multiple(design, outputs, prior)
+        multiple = 0.0 if prior is None else multiple_of(design, outputs, prior)
         penalty = asked.penalty or _penalty(design, outputs, prior, multiple)
         return cls(design, outputs, columns, penalty, prior, multiple, _strata(every))
 
@@ -220,88 +244,6 @@ class Fitted:
         return found
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Gradients:
-    """The same from the gradients of a few models: TRAK, per prediction, in the scale that a few trainings give it.
-
-    ``effect="group"`` takes the rows' curvature out together (:meth:`solve.Linearised.removed`), ``sum`` adds single
-    effects. ``subsets`` are the trainings that give the scale: 40 are enough. Raises ``BadInput`` dl-680.
-
-    Source: Park et al. 2023 (TRAK); Georgiev et al. 2024, DMM-TRAK.
-    """
-
-    method: AbstractAttributor
-    subsets: Subsets
-    effect: Literal["sum", "group"] = "sum"
-
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        known = self.effect in ("sum", "group") and hasattr(self.method, "factored")
-        if not known or self.subsets.count < 3:
-            raise BadInput(
-                "dl-680",
-                asked=f"predictions by {type(self.method).__name__} with effect={self.effect!r}, scaled by {self.subsets.count} subsets",
-                found="a method without factors, an effect other than sum or group, or fewer than 3 subsets",
-                do="use TRAK, sum or group, and 40 subsets for the scale",
-            )
-        check_blocks(self.subsets)
-
-    def changes(self, context: Context) -> Float[np.ndarray, "rows c"]:
-        """Scaled effects of the removal."""
-        prior, multiple = remembered(self, context.question.identity, lambda: self._scaled(context))
-        rows = context.question.n + len(context.question.targets)
-        return after_what_is_gone(
-            lambda ids: (
-                multiple * prior.effect([ids], kind=self.effect)[0].reshape(rows, -1).astype(np.float64)
-            ),
-            context,
-        )
-
-    def _scaled(self, context: Context) -> tuple[Any, float]:
-        """The method's scores as factors, and their scale."""
-        every = everything(context.question)
-        kept = context.lab.outcomes(every, self.subsets).complete()
-        prior = self.method.factored(every, context.lab)  # type: ignore[attr-defined]
-        design = design_of(kept.subsets)
-        outputs = design.centred(kept.values.reshape(len(kept.values), -1))
-        return prior, _multiple(design, outputs, prior)
-
-    @property
-    def trainings(self) -> int:
-        """How many trainings the scale takes; those of the method come on top."""
-        return self.subsets.count
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Attributed:
-    """Any attribution of :func:`everything`'s question, in units of the output.
-
-    Raises ``UnitsError`` dl-507 (relative units), ``BadInput`` dl-686 (of another question).
-    """
-
-    attribution: Attribution
-    effect: Literal["sum", "group"] = "sum"
-
-    def changes(self, context: Context) -> Float[np.ndarray, "rows c"]:
-        """Its effects."""
-        needs_units(self.attribution, "predictions of oracles")
-        every, known = everything(context.question), self.attribution
-        if (known.n, known.m) != (every.n, every.m):
-            raise BadInput(
-                "dl-686",
-                asked=f"changes of {every.m} predictions by {every.n} training rows",
-                found=f"an attribution of {known.m} by {known.n}",
-                do="ask its method the question dataloupe.unlearning.everything(question)",
-            )
-        rows = len(every.targets)
-        return after_what_is_gone(
-            lambda ids: (
-                self.attribution.effect([ids], kind=self.effect)[0].reshape(rows, -1).astype(np.float64)
-            ),
-            context,
-        )
-
-
 def remembered(holder: Any, key: Any, make: Callable[[], Any], *, under: str = "_remembered") -> Any:
     """What was made for this key, or is made now; only the latest is kept, as long as its holder lives."""
     known = holder.__dict__.setdefault(under, {})
@@ -342,7 +284,7 @@ def design_of(subsets: Subsets) -> RemovalDesign:
     return RemovalDesign(subsets.masks(), None if subsets.seeds is None else subsets.blocks)
 
 
-def _multiple(design: RemovalDesign, outputs: Float[np.ndarray, "k m"], prior: Along) -> float:
+def multiple_of(design: RemovalDesign, outputs: Float[np.ndarray, "k m"], prior: Along) -> float:
     """The one scale of a prior, by least squares over random combinations of trainings."""
     told = Stream.root(0)("probes").numpy().standard_normal((len(outputs), PROBES))
     predicted = prior.along(design.told(told))
