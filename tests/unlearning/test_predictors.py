@@ -11,7 +11,16 @@ from dataloupe._identity import Stream
 from dataloupe.core import AbstractAttributor, DenseAttribution, Info, MemoryLab, Outcomes, Subsets
 from dataloupe.lab import Lab
 from dataloupe.methods import TRAK, FeatureSimilarity
-from dataloupe.unlearning import Attributed, Calibrated, Context, Gradients, Predictor, Regression, everything
+from dataloupe.unlearning import (
+    Attributed,
+    Calibrated,
+    Context,
+    Gradients,
+    Integrated,
+    Predictor,
+    Regression,
+    everything,
+)
 from dataloupe.unlearning._calibrated import _drawn
 
 N, ROWS, COLUMNS = 300, 400, 10
@@ -264,9 +273,22 @@ class Bent(AbstractAttributor):
     def embedded(self):
         return self.other[:N, :3]
 
+    def on(self, targets):
+        return OfSome(self, targets)
+
     def effect(self, removals, *, kind):
         found = [change(self.effects + (kind == "group") * 0.5 * self.other, ids) for ids in removals]
         return np.stack(found).reshape(len(found), -1)
+
+
+class OfSome:
+    """The same on some predictions."""
+
+    def __init__(self, whole, targets):
+        self.whole, self.targets = whole, targets
+
+    def effect(self, removals, *, kind):
+        return self.whole.effect(removals, kind=kind)[:, self.targets]
 
 
 def test_what_a_group_does_beyond_the_sum_comes_from_gradients():
@@ -279,6 +301,26 @@ def test_what_a_group_does_beyond_the_sum_comes_from_gradients():
     assert error(by.changes(context), change(effects + 0.3 * other, context.forget)) < 1e-3
     with pytest.raises(BadInput, match=r"dl-685.*no factors"):
         Calibrated(Off(effects, 1.0), gradients=FeatureSimilarity())
+
+
+class Lawful(Integrated):
+    """An integrated prediction that is told."""
+
+    def changes(self, context):
+        return change(planted() - planted().mean(0), context.forget)
+
+    def of_removed(self, question, lab, removed):  # noqa: ARG002
+        return change(planted() - planted().mean(0), removed)[removed]
+
+
+def test_a_scale_that_a_law_gives_is_not_fitted_again():
+    """The truth is 0.8 p + 0.3 d, with d nearly orthogonal to p: a stays 1, and b is what d has alone."""
+    effects, other = (planted(seed) - planted(seed).mean(0) for seed in (0, 1))
+    sparse = Subsets(n=N, count=60, fraction=0.25)
+    by = Calibrated(Lawful(Regression(ENOUGH), sparse), gradients=Bent(effects, 2 * other), sets=8)
+    scales = by.scales(of(Additive(0.8 * effects + 0.3 * other), np.arange(30, 50)))
+    assert scales.a == 1.0
+    assert scales.b == pytest.approx(0.3, abs=0.02)
 
 
 class Diverging(Additive):

@@ -10,6 +10,7 @@ from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe.core import OK, AbstractAttributor, Subsets
 from dataloupe.unlearning._context import Context
+from dataloupe.unlearning._integrated import Integrated
 from dataloupe.unlearning._predictors import Local, Predictor, after_what_is_gone, remembered
 from dataloupe.unlearning._rows import everything
 
@@ -40,7 +41,8 @@ class Calibrated:
     d is the effect of the group less the sum of single effects by ``gradients`` (:class:`TRAK`), which take the rows'
     curvature out together (:meth:`solve.Linearised.removed`): the trainings tell what each row does, gradients how much
     more all do at once. Without ``gradients`` d = r p, with r the root mean square of p on the removed rows: a scale
-    that grows with the change.
+    that grows with the change. The scale of :class:`Integrated` is a law's, request by request: there a = 1, and b alone
+    is fitted.
 
     All rows take one a and b: what is predicted of others is too noisy to tell theirs. Sets of large changes weigh more, as
     they do in what is judged. The ``sets`` are by turns random rows and the rows nearest to one of them, in the effects that
@@ -172,7 +174,10 @@ class Calibrated:
             truth = apart.mean(axis=0, dtype=np.float64).reshape(len(every.targets), -1)[ids].ravel()
             gram += basis @ basis.T
             with_truth += basis @ truth
-        a, b = np.linalg.lstsq(gram, with_truth, rcond=1e-6)[0]
+        if isinstance(self.by, Integrated):
+            a, b = 1.0, (with_truth[1] - gram[0, 1]) / max(gram[1, 1], 1e-300)
+        else:
+            a, b = np.linalg.lstsq(gram, with_truth, rcond=1e-6)[0]
         return Scales(float(a), float(b), sets=len(usable), lost=len(drawn) - len(usable))
 
     def _places(self, context: Context) -> Float[np.ndarray, "n e"]:
