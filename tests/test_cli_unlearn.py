@@ -44,7 +44,7 @@ later = core.Question(learner, train[120:240], test[:30], outputs.margin)
 ridge = core.Question(testing.RidgeLearner(penalty=10.0, classes=10), train[:120], test[:30], outputs.margin)
 """
 FEW = ("--models", 10, "--oracles", 10, "--estimator", "gaussian", "--workers", 1)
-BEHIND = ("--subsets", 12, "--prior", "none")
+BEHIND = ("--subsets", 12, "--prior", "none", "--scale", "none")
 
 
 pytestmark = pytest.mark.usefixtures("no_probe")
@@ -141,7 +141,9 @@ def test_what_cannot_be_picked(run: Run, place: Path, tmp_path: Path, words: tup
 def test_plan_is_the_librarys(run: Run, asked: tuple, question: Question, tmp_path: Path) -> None:
     words = ("unlearn", "plan", *asked, "--methods", "dmm,scrub,gradient-ascent", *BEHIND, "--requests", 50)
     code, said, _ = run(*words, "--json")
-    methods = made(["dmm", "scrub", "gradient-ascent"], Behind(subsets=12, prior="none"), question)
+    methods = made(
+        ["dmm", "scrub", "gradient-ascent"], Behind(subsets=12, prior="none", scale="none"), question
+    )
     expected = plan_unlearning(question, [3, 14, 15, 92], methods=methods, requests=50)
     assert code == 0
     assert json.loads(said) == json.loads(json.dumps(expected.to_json()))
@@ -354,7 +356,7 @@ def test_rows_of_other_data_are_refused(run: Run, place: Path, tmp_path: Path) -
 
 def test_every_method_can_be_made(question: Question) -> None:
     assert there() == list(CLASSES)
-    methods = made(there(), Behind(subsets=12), question)
+    methods = made(there(), Behind(subsets=12, scale="none"), question)
     assert len({method.name for method in methods.values()}) == len(CLASSES)
     assert methods["dmm"].by is methods["dm-direct"].by
     assert isinstance(methods["dmm"].by, Regression)
@@ -365,7 +367,7 @@ def test_every_method_can_be_made(question: Question) -> None:
     grown = made(["dmm"], Behind(subsets=12, fraction=0.6, scale="integrate"), question)["dmm"].by
     assert isinstance(grown, Integrated) and grown.sparse.fraction == pytest.approx(0.2)
     assert (grown.by.subsets.count, grown.sparse.count, grown.trainings) == (12, 12, 24)
-    both = made(["dmm"], Behind(subsets=12, prior_models=3, scale="both"), question)["dmm"].by
+    both = made(["dmm"], Behind(subsets=12, prior_models=3), question)["dmm"].by
     assert isinstance(both, Calibrated) and isinstance(both.by, Integrated)
     assert trainings_behind(both) == 24 + 49 * 5 + 3
     assert made(["scrub"], Behind(subsets=1), question), "no predictor where nothing needs one"

@@ -54,8 +54,8 @@ class Behind:
     """dmm, dm-direct: what tells what the trainings do not: trak or none"""
     prior_models: Number = 10
     """dmm, dm-direct: over how many models trak is taken"""
-    scale: Annotated[Scale, tyro.conf.arg(metavar="NAME")] = "none"
-    """dmm, dm-direct: calibrate on pseudo-forget sets, with what groups do by trak (245 trainings more); integrate over how much of the data is there (as many trainings again, on a third of their share); both; or none"""
+    scale: Annotated[Scale, tyro.conf.arg(metavar="NAME")] = "both"
+    """dmm, dm-direct: integrate over how much of the data is there (as many trainings again, on a third of their share); calibrate on pseudo-forget sets, with what groups do by trak (245 trainings more); both; or none"""
 
     def predictor(self, question: Question) -> Predictor:
         """The regression, in another scale if asked for, ready to ask a lab."""
