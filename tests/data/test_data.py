@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from dataloupe._errors import BadInput
-from dataloupe.data import _fashion, digits, fashion_mnist
+from dataloupe._identity import Stream
+from dataloupe.core import Examples
+from dataloupe.data import CAPTION_WORDS, _captions, _fashion, digits, fashion_captions, fashion_mnist
 from dataloupe.data._idx import read_idx
 
 
@@ -165,3 +167,29 @@ def test_the_download_asks_for_all_four_files_with_their_sums(monkeypatch, tmp_p
     train, _ = fashion_mnist(5, 3)
     assert torch.equal(train.inputs, fashion_mnist(5, 3, folder=folder)[0].inputs)
     assert asked == {_fashion.URL + name: f"md5:{md5}" for name, md5 in _fashion.MD5.items()}
+
+
+def test_captions_say_what_can_be_seen(folder):
+    train = fashion_captions(30, 12, folder=folder)[0]
+    same = fashion_mnist(30, 12, folder=folder)[0]
+    assert torch.equal(train.inputs["image"], same.inputs) and (train.images == same.images).all()
+    for text, words, name in zip(
+        train.texts, train.inputs["words"].tolist(), train.meta["class"], strict=True
+    ):
+        assert name in text and "dark" in text and "small" in text
+        assert " ".join(CAPTION_WORDS[word] for word in words).split() == text.split()
+    assert len({way.split()[0] for way in train.texts}) > 2, "there are several ways of saying so"
+    assert train.meta["class"] == [same.names[label].lower() for label in same.labels.tolist()]
+    again = fashion_captions(20, 12, folder=folder)[0]
+    assert list(again.texts) == list(train.texts[:20]), "a larger choice starts with the smaller one"
+
+
+def test_captions_tell_bright_from_dark_and_large_from_small():
+    images = torch.zeros(4, 1, 28, 28, dtype=torch.uint8)
+    images[0, 0, :5], images[1, 0, :5], images[2, 0, :5], images[3, 0, :20] = 100, 140, 200, 255
+    data = Examples(images, torch.tensor([0, 1, 2, 9]), images=images[:, 0].numpy())
+    texts = _captions._captioned(data, Stream.root(0)).texts
+    for text, words in zip(
+        texts, ("dark small t-shirt", "grey small", "bright small", "bright large ankle boot"), strict=True
+    ):
+        assert set(words.split()) <= set(text.split())

@@ -63,7 +63,9 @@ from dataloupe.core._memory import torch_model as torch_model
 from dataloupe.core._model import Model as Model
 from dataloupe.core._model import Origin as Origin
 from dataloupe.core._model import TorchModel as TorchModel
+from dataloupe.core._model import beside as beside
 from dataloupe.core._model import call_module as call_module
+from dataloupe.core._model import is_beside as is_beside
 from dataloupe.core._model import logits_of as logits_of
 from dataloupe.core._outcomes import DIVERGED as DIVERGED
 from dataloupe.core._outcomes import OK as OK
@@ -73,6 +75,7 @@ from dataloupe.core._question import Output as Output
 from dataloupe.core._question import Question as Question
 from dataloupe.core._question import averaged as averaged
 from dataloupe.core._question import averaged_slope as averaged_slope
+from dataloupe.core._question import draws_of as draws_of
 from dataloupe.core._question import flat_values as flat_values
 from dataloupe.core._question import model_key as model_key
 from dataloupe.core._question import one_value as one_value

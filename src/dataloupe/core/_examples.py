@@ -168,8 +168,10 @@ class Examples:
     def show(self, i: int) -> Card:
         """Row i as a person should see it."""
         title = self.label_name(i)
-        if self.images is not None:
-            return Card(title, image=np.asarray(self.images[i]))
+        if self.images is not None:  # of a pair without a label, the caption is the title
+            return Card(
+                title or ("" if self.texts is None else self.texts[i]), image=np.asarray(self.images[i])
+            )
         if self.texts is not None:
             return Card(title, text=self.texts[i])
         values = torch.cat([leaf[i].flatten()[:12].double() for leaf in input_leaves(self.inputs)])

@@ -1,15 +1,42 @@
 """Models: something that predicts; a torch model also shows its parameters."""
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from dataloupe._identity import array_digest, canonical
 from dataloupe._typing import Inputs
+
+_BESIDE: ContextVar[bool] = ContextVar("beside", default=False)
+
+
+@contextmanager
+def beside() -> Iterator[None]:
+    """Within it, forward passes are no part of what is differentiated: nothing that watches a pass looks at them.
+
+    >>> with beside():
+    ...     is_beside(), torch.is_grad_enabled()
+    (True, False)
+    """
+    token = _BESIDE.set(True)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        _BESIDE.reset(token)
+
+
+def is_beside() -> bool:
+    """Whether a forward pass is beside the one that is watched."""
+    return _BESIDE.get()
 
 
 @runtime_checkable

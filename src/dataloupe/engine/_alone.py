@@ -12,7 +12,7 @@ from torch.func import functional_call, grad
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from dataloupe._errors import CapabilityError
-from dataloupe.core import Direct, TorchModel
+from dataloupe.core import Direct, TorchModel, is_beside
 from dataloupe.engine._tape import Rules, Take, Tape, places_of, tap
 
 _NOTHING = Rules({}, {}, {}, {}, {})
@@ -93,6 +93,8 @@ def _trace(
     def leave(name: str) -> Callable[..., None]:
         def note(_: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
             stack.pop()
+            if is_beside():
+                return
             doors.setdefault(name, []).append(_Doors(_tensors((args, kwargs))[0], _tensors(out)[0]))
 
         return note
@@ -151,6 +153,8 @@ class Alone:
 
     def _note(self, unit: Unit) -> Callable[..., Any]:
         def note(_: nn.Module, args: Any, kwargs: Any, out: Any) -> Any:
+            if is_beside():
+                return out
             tensors, leaves, spec = _tensors(out)
             visit = _Visit(unit, _detached((args, kwargs)), [None] * len(tensors))
             self.visits.append(visit)
@@ -178,7 +182,7 @@ class Alone:
         """Every noted call's gradients, example by example."""
         for visit in self.visits:
             for name, gradient in self._gradients(visit).items():
-                take(name, Direct(gradient))
+                take(name, Direct(gradient if gradient.ndim > 1 else gradient[:, None]))  # of a lone number
         self.visits.clear()
 
     def _gradients(self, visit: _Visit) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from dataloupe._errors import BadInput
-from dataloupe.core import Contribution, Direct, Outer
+from dataloupe.core import Contribution, Direct, Outer, is_beside
 
 
 class Part(NamedTuple):
@@ -137,7 +137,7 @@ class Tape(TorchFunctionMode):
         """Call the function; tap its value if a parameter went in and there is a rule for it."""
         kwargs = kwargs or {}
         given = {*self._named(args), *self._named(kwargs.values())}
-        if not given:
+        if not given or is_beside():
             return self.rules.replaced.get(func, func)(*args, **kwargs)
         if func in self.rules.opened:
             with self:

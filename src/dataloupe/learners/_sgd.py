@@ -30,6 +30,7 @@ from dataloupe.learners._augment import Augment
 from dataloupe.learners._stacked import (
     channels_last,
     cross_entropies,
+    pair_losses,
     sequence_losses,
     squared_losses,
     stacked_forward,
@@ -59,7 +60,8 @@ class SGD:
     linearly over the share ``warmup`` of the steps, then follows ``schedule``: constant, linear or cosine to
     0; triangular is linear with the peak at ``warmup``. The loss of a batch is sum_i w_i loss_i over the
     number of kept rows (``removal="repack"``) or over the batch size (``"mask"``). Of a model that gives ``[b, t, v]``, a
-    language model, a row's cross-entropy is the mean over the tokens that :func:`core.next_tokens` tells.
+    language model, a row's cross-entropy is the mean over the tokens that :func:`core.next_tokens` tells. ``contrastive``:
+    the symmetric cross-entropy of a pair among the kept pairs of its batch (:class:`outputs.PairMargin`).
 
     Same in, same out: order, initial numbers and augmentation are keyed by (seed, epoch, example id). The
     factory may draw from torch's global generator; it is called under a forked, keyed one. Modules with
@@ -83,7 +85,7 @@ class SGD:
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Literal["constant", "linear", "cosine", "triangular"] = "constant"
     warmup: float = 0.0
-    loss: Literal["cross_entropy", "squared"] = "cross_entropy"
+    loss: Literal["cross_entropy", "squared", "contrastive"] = "cross_entropy"
     label_smoothing: float = 0.0
     augment: Augment | None = None
     removal: Removal = "repack"
@@ -101,7 +103,8 @@ class SGD:
             "label_smoothing": not 0 <= self.label_smoothing < 1,
             "optimizer": self.optimizer not in ("sgd", "adamw"),
             "schedule": self.schedule not in ("constant", "linear", "cosine", "triangular"),
-            "loss": self.loss not in ("cross_entropy", "squared"),
+            "loss": self.loss not in ("cross_entropy", "squared", "contrastive"),
+            "batch_size (contrastive)": self.loss == "contrastive" and self.batch_size < 2,
             "removal": self.removal not in ("repack", "mask"),
             "nesterov (needs momentum)": self.nesterov and not self.momentum,
             "warmup (the peak of a triangular schedule)": self.schedule == "triangular" and not self.warmup,
@@ -134,7 +137,7 @@ class SGD:
         if self.couples_rows and len(rows) % self.batch_size == 1:
             raise BadInput(
                 "dl-216",
-                asked=f"BatchNorm on batches of {self.batch_size}",
+                asked=f"{self._coupled_by} on batches of {self.batch_size}",
                 found=f"{len(rows)} kept rows, which leave one row alone in the last batch of an epoch",
                 do="choose another batch size or subset size",
             )
@@ -164,15 +167,21 @@ class SGD:
 
     @property
     def couples_rows(self) -> bool:
-        """Whether the module holds a BatchNorm."""
-        return self._structure.couples_rows
+        """Whether rows feel each other: in a BatchNorm of the module, or in a contrastive loss."""
+        return self.loss == "contrastive" or self._structure.couples_rows
+
+    @property
+    def _coupled_by(self) -> str:
+        return "a contrastive loss" if self.loss == "contrastive" else "BatchNorm"
 
     def steps(self, states: State, batches: Batch) -> State:
         """:meth:`step` for M models at once (every tensor has a leading axis M); the states are used up."""
         params = {name: p.requires_grad_() for name, p in states.params.items()}
         module = self._structure.alone if len(states.seed) == 1 else self._structure.training
         predicted = stacked_forward(module, params, states.buffers, self._inputs(states.seed, batches))
-        losses = (batches.weights * self._losses(predicted, batches.data, 1)).sum(1) / batches.total
+        losses = (batches.weights * self._losses(predicted, batches.data, batches.weights, 1)).sum(
+            1
+        ) / batches.total
         found = torch.autograd.grad(losses.sum(), list(params.values()))
         with torch.no_grad():
             moving = states._replace(params={name: p.detach() for name, p in params.items()})
@@ -187,7 +196,7 @@ class SGD:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         buffers = {name: b.clone() for name, b in buffers.items()}
         predicted = call_module(self._structure.training, {**params, **buffers}, self._inputs(seed, batch))
-        losses = self._losses(predicted, batch.data, 0)
+        losses = self._losses(predicted, batch.data, batch.weights, 0)
         return (batch.weights * losses).sum() / batch.total, buffers
 
     def _inputs(self, seed: Tensor, batch: Batch) -> Inputs:
@@ -208,9 +217,11 @@ class SGD:
 
         return (torch.vmap(one) if seed.ndim else one)(seed, batch.ids, batch.epoch, inputs)
 
-    def _losses(self, predicted: Tensor, rows: Rows, leading: int) -> Tensor:
+    def _losses(self, predicted: Tensor, rows: Rows, weights: Tensor, leading: int) -> Tensor:
         """The loss of every row, behind so many leading axes."""
         labels = rows.labels
+        if self.loss == "contrastive":
+            return pair_losses(predicted, weights)
         if self.loss == "cross_entropy" and predicted.ndim == leading + 3:
             return sequence_losses(predicted, next_tokens(rows), self.label_smoothing)
         if labels is None:

@@ -118,6 +118,19 @@ def sequence_losses(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     return (losses * told).sum(-1) / told.sum(-1).clamp(min=1)
 
 
+def pair_losses(vectors: Tensor, weights: Tensor) -> Tensor:
+    """Symmetric cross entropy of every pair among those of its batch: ``[..., b, 2, e]`` to ``[..., b]``.
+
+    A row of weight 0, removed or no example at all, is nobody's other.
+    """
+    logits = vectors[..., 0, :] @ vectors[..., 1, :].mT
+    own = torch.diagonal(logits, dim1=-2, dim2=-1)
+    gone = (weights == 0)[..., None, :] & ~torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    ways = (logits, logits.mT)
+    first, second = (way.masked_fill(gone, -torch.inf).logsumexp(-1) - own for way in ways)
+    return 0.5 * (first + second)
+
+
 def squared_losses(predicted: Tensor, labels: Tensor) -> Tensor:
     """Half the squared error of every row, summed over the outputs: ``[..., b, c]`` to ``[..., b]``."""
     return 0.5 * (predicted - labels.reshape(predicted.shape)).square().sum(-1)

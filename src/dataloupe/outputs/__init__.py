@@ -1,4 +1,4 @@
-"""Which number of a model we look at: of classifiers, regressions, and language models."""
+"""Which number of a model we look at: of classifiers, regressions, language models, and models of pairs."""
 
 from dataloupe.outputs._classification import HardMargin as HardMargin
 from dataloupe.outputs._classification import Logits as Logits
@@ -9,6 +9,8 @@ from dataloupe.outputs._classification import hard_margin as hard_margin
 from dataloupe.outputs._classification import log_prob as log_prob
 from dataloupe.outputs._classification import loss as loss
 from dataloupe.outputs._classification import margin as margin
+from dataloupe.outputs._contrastive import PairLoss as PairLoss
+from dataloupe.outputs._contrastive import PairMargin as PairMargin
 from dataloupe.outputs._language import SequenceLogProb as SequenceLogProb
 from dataloupe.outputs._language import SequenceLoss as SequenceLoss
 from dataloupe.outputs._language import SequenceMargin as SequenceMargin

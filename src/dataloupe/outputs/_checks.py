@@ -39,6 +39,21 @@ def token_logits(model: Model, rows: Rows, told: Bool[Tensor, "b t"]) -> Float[T
     return at_least_single(found)
 
 
+def pair_vectors(model: Model, rows: Rows) -> Float[Tensor, "b 2 e"]:
+    """The two vectors of every pair, in single precision or better (dl-815)."""
+    found = logits_of(model.predict(rows.inputs))
+    fits = isinstance(found, Tensor) and found.ndim == 3 and found.shape[1] == 2 and found.is_floating_point()
+    if not fits:
+        shape = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"{found!r}"
+        raise BadInput(
+            "dl-815",
+            asked="two vectors of every pair, [b, 2, e], whose inner products are logits",
+            found=shape,
+            do="let the model return torch.stack([scale * image, text], 1), both of length 1 and scale the temperature's inverse",
+        )
+    return at_least_single(found)
+
+
 def at_least_single(found: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     """Half precision read in single."""
     return found.float() if found.dtype in (torch.float16, torch.bfloat16) else found

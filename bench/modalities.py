@@ -1,0 +1,136 @@
+"""Language models and models of pictures and words: retraining truth (100 half-size subsets x 2 seeds), and what each method scores on it.
+
+    python bench/modalities.py --only language                     # judges on the committed truth (Debian's package jargon-text)
+    python bench/modalities.py --only clip                         # the same (Debian's package dataset-fashion-mnist)
+    python bench/modalities.py --only clip --fresh --lab runs/clip # trains the truth (language 20 minutes on one core, clip 7) and writes it
+
+One training measures loss and margin at once. Methods have their default settings; nothing is chosen on the truth, which
+lies in bench/results so that another machine can judge without retraining.
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import dataloupe as dl
+from dataloupe.run import load_module
+
+HERE = Path(__file__).parent
+Outputs = dict[str, Any]
+
+
+def of_language(_: dl.Question) -> Outputs:
+    return {"loss": dl.outputs.sequence_loss, "margin": dl.outputs.sequence_margin}
+
+
+def of_pairs(question: dl.Question) -> Outputs:
+    negatives, count = question.train, question.learner.batch_size - 1
+    return {
+        "loss": dl.outputs.PairLoss(negatives, count=count),
+        "margin": dl.outputs.PairMargin(negatives, count=count),
+    }
+
+
+MODALITIES: dict[str, Callable[[dl.Question], Outputs]] = {"language": of_language, "clip": of_pairs}
+"""By the name of the example that asks the question."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Both:
+    """Loss and margin, side by side: for measuring only."""
+
+    outputs: tuple[Any, ...]
+    name = "loss and margin"
+    repeats = 1
+
+    def value(self, model, rows, draw=None):  # noqa: ARG002
+        return torch.stack([output.value(model, rows) for output in self.outputs], 1)
+
+    def slope(self, model, rows, values, draw=None):
+        raise NotImplementedError("nothing is explained with this output")
+
+    def valid(self, rows):
+        return torch.cat([output.valid(rows) for output in self.outputs], 1)
+
+
+def truth(
+    lab: dl.Lab, question: dl.Question, outputs: Outputs, file: Path, *, fresh: bool
+) -> dict[str, dl.Outcomes]:
+    """The outcomes of each output: retrained and written, or read and checked against the question that made them."""
+    asked = dataclasses.replace(question, output=Both(tuple(outputs.values())))
+    subsets = dl.Subsets(n=question.n, count=100, seed=1)
+    if fresh:
+        found = lab.outcomes(asked, subsets, repeats=2)
+        np.savez_compressed(file, values=found.values, status=found.status, question=asked.identity)
+    with np.load(file) as known:
+        if str(known["question"]) != asked.identity:
+            raise SystemExit(f"{file} holds the truth of another question: use --fresh")
+        values, status = known["values"], known["status"]
+    places = {name: values[:, :, i :: len(outputs)] for i, name in enumerate(outputs)}
+    return {name: dl.Outcomes(subsets, part, status) for name, part in places.items()}
+
+
+def methods(modality: str) -> dict[str, dl.AbstractAttributor]:
+    """Everything at its defaults."""
+    found: dict[str, dl.AbstractAttributor] = {"random": dl.RandomScores(), "BM25": dl.BM25()}
+    if modality == "language":
+        found["sequence length"] = dl.SequenceLength()
+    else:
+        found["feature similarity"] = dl.FeatureSimilarity(models=5)
+    found["gradient similarity"] = dl.GradientSimilarity(models=5)
+    for models in (1, 5, 10):
+        found[f"TRAK, models: {models}"] = dl.TRAK(models=models)
+        found[f"Influence (EK-FAC), models: {models}"] = dl.Influence(models=models)
+    return found
+
+
+def judged(
+    lab: dl.Lab, question: dl.Question, outcomes: dl.Outcomes, tried: dict[str, dl.AbstractAttributor]
+) -> dict[str, Any]:
+    """The LDS of every method on one output, and the ceiling."""
+    rows: dict[str, Any] = {"mean": float(outcomes.values.mean()), "methods": {}}
+    for name, method in tried.items():
+        start = time.perf_counter()
+        found = method.attribute(question, lab)
+        score = dl.lds(found, outcomes)
+        rows["ceiling"] = dl.ceiling(outcomes).to_json()
+        rows["methods"][name] = {
+            k: v for k, v in score.to_json().items() if k in ("value", "interval", "ceiling")
+        }
+        rows["methods"][name]["certificate"] = found.info.certificate
+        print(
+            f"{question.output.name:16s} {name:32s} {score}   ({time.perf_counter() - start:.0f} s)",
+            flush=True,
+        )
+    return rows
+
+
+def main() -> None:
+    """Every output and method against the retraining truth, told line by line."""
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("--only", choices=list(MODALITIES), default="language")
+    arguments.add_argument("--lab", default="runs/bench-modalities")
+    arguments.add_argument("--fresh", action="store_true")
+    arguments.add_argument("--json", type=Path, help="default: bench/results/NAME.json")
+    given = arguments.parse_args()
+    question = load_module(HERE.parent / "examples" / f"{given.only}.py").question
+    outputs, lab = MODALITIES[given.only](question), dl.Lab(given.lab, backend="loop")
+    known = truth(lab, question, outputs, HERE / "results" / f"{given.only}-truth.npz", fresh=given.fresh)
+    result = {
+        name: judged(lab, dataclasses.replace(question, output=output), known[name], methods(given.only))
+        for name, output in outputs.items()
+    }
+    (given.json or HERE / "results" / f"{given.only}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
