@@ -85,6 +85,8 @@ def methods(modality: str) -> dict[str, dl.AbstractAttributor]:
     else:
         found["feature similarity"] = dl.FeatureSimilarity(models=5)
     found["gradient similarity"] = dl.GradientSimilarity(models=5)
+    found["gradient norm"] = dl.GradientNorm(models=5)
+    found["training loss"] = dl.TrainingLoss(models=5)
     for models in (1, 5, 10):
         found[f"TRAK, models: {models}"] = dl.TRAK(models=models)
         found[f"Influence (EK-FAC), models: {models}"] = dl.Influence(models=models)

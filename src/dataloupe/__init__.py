@@ -97,10 +97,12 @@ from dataloupe.methods import BM25 as BM25
 from dataloupe.methods import TRAK as TRAK
 from dataloupe.methods import Datamodel as Datamodel
 from dataloupe.methods import FeatureSimilarity as FeatureSimilarity
+from dataloupe.methods import GradientNorm as GradientNorm
 from dataloupe.methods import GradientSimilarity as GradientSimilarity
 from dataloupe.methods import Influence as Influence
 from dataloupe.methods import RandomScores as RandomScores
 from dataloupe.methods import SequenceLength as SequenceLength
+from dataloupe.methods import TrainingLoss as TrainingLoss
 from dataloupe.methods import calibrate as calibrate
 from dataloupe.report import report as report
 from dataloupe.unlearning import Unlearned as Unlearned

@@ -11,7 +11,7 @@ from dataloupe.apps import WhatIf
 from dataloupe.core import DenseAttribution, Examples, Outcomes, Question, Subsets
 from dataloupe.lab import Lab
 
-BASELINES = ("random", "gradient ", "feature similarity")
+BASELINES = ("random", "gradient ", "feature similarity", "training loss", "sequence length", "bm25")
 """Methods that a judge holds others against."""
 
 

@@ -10,15 +10,30 @@ from dataloupe._errors import BadInput
 from dataloupe.cli._base import MaybeNumber, MaybeShare
 from dataloupe.core import AbstractAttributor, Question, Subsets
 from dataloupe.methods import (
+    BM25,
     TRAK,
     Datamodel,
     FeatureSimilarity,
+    GradientNorm,
     GradientSimilarity,
     Influence,
     RandomScores,
+    SequenceLength,
+    TrainingLoss,
 )
 
-Method = Literal["trak", "influence", "datamodel", "gradient-similarity", "feature-similarity", "random"]
+Method = Literal[
+    "trak",
+    "influence",
+    "datamodel",
+    "gradient-similarity",
+    "feature-similarity",
+    "gradient-norm",
+    "training-loss",
+    "bm25",
+    "sequence-length",
+    "random",
+]
 Estimator = Literal["ridge", "lasso", "means"]
 Kind = Literal["dot", "cosine"]
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
@@ -30,7 +45,7 @@ class Settings:
     """A method and its hyperparameters; what is not given keeps the method's own default."""
 
     method: Annotated[Method, tyro.conf.arg(name="with", metavar="METHOD")]
-    """the method: trak, influence, datamodel, gradient-similarity, feature-similarity or random"""
+    """the method: trak, influence, datamodel; or a control: gradient-similarity, feature-similarity, gradient-norm, training-loss, bm25, sequence-length, random"""
     models: MaybeNumber = None
     """trak, influence, similarities: over how many models"""
     dim: MaybeNumber = None
@@ -121,6 +136,10 @@ METHODS: dict[str, tuple[Maker, frozenset[str]]] = {
         frozenset({"models", "dim", "kind", "seed"}),
     ),
     "feature-similarity": (lambda _, given: FeatureSimilarity(**given), frozenset({"models"})),
+    "gradient-norm": (lambda _, given: GradientNorm(**given), frozenset({"models", "dim", "seed"})),
+    "training-loss": (lambda _, given: TrainingLoss(**given), frozenset({"models", "seed"})),
+    "bm25": (lambda _, given: BM25(**given), frozenset()),
+    "sequence-length": (lambda _, given: SequenceLength(**given), frozenset()),
     "random": (lambda _, given: RandomScores(**given), frozenset({"seed"})),
 }
 """The name of a method: how it is made, and which settings it takes. A new one is one line here."""

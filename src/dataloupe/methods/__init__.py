@@ -6,6 +6,8 @@ from dataloupe.methods._baselines import RandomScores as RandomScores
 from dataloupe.methods._calibrate import calibrate as calibrate
 from dataloupe.methods._datamodel import Datamodel as Datamodel
 from dataloupe.methods._influence import Influence as Influence
+from dataloupe.methods._row_controls import GradientNorm as GradientNorm
+from dataloupe.methods._row_controls import TrainingLoss as TrainingLoss
 from dataloupe.methods._text_controls import BM25 as BM25
 from dataloupe.methods._text_controls import SequenceLength as SequenceLength
 from dataloupe.methods._trak import TRAK as TRAK

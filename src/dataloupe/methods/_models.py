@@ -2,6 +2,7 @@
 
 from dataloupe._errors import BadInput, TrainingError
 from dataloupe._identity import Stream
+from dataloupe.core import Output
 from dataloupe.solve import FactoredSketch
 
 
@@ -40,3 +41,8 @@ def all_diverged(method: str, models: int) -> TrainingError:
         found="gradients that are not finite in every one of them",
         do="lower the learning rate, or look at the training of one model",
     )
+
+
+def sign_of_better(output: Output) -> float:
+    """-1 for an output that is better the lower, else 1."""
+    return -1.0 if output.name.split()[-1] == "loss" else 1.0

@@ -14,10 +14,10 @@ from dataloupe.core import (
     Info,
     Lab,
     Needs,
-    Output,
     Question,
     next_tokens,
 )
+from dataloupe.methods._models import sign_of_better
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,10 +111,5 @@ def _control(
     question: Question, name: str, method: AbstractAttributor, scores: np.ndarray
 ) -> DenseAttribution:
     """Scores that say how much an example should help, as an attribution of the question's output."""
-    signed = scores.astype(np.float32) * np.float32(_better(question.output))
+    signed = scores.astype(np.float32) * np.float32(sign_of_better(question.output))
     return DenseAttribution(signed, Info(name, method.settings()), units="relative")
-
-
-def _better(output: Output) -> float:
-    """-1 for an output that is better the lower, else 1."""
-    return -1.0 if output.name.split()[-1] == "loss" else 1.0

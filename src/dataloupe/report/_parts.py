@@ -26,7 +26,7 @@ from dataloupe.unlearning import Receipt
 Use = Support | Leaks | Mislabels | GroupInfluences | Difference | Enrichment | Counterfactual | Receipt
 KINDS = (Attribution, Outcomes, LDS, Calibration, RemovalTest, WhatIf, *get_args(Use))
 
-CONTROLS = ("random", "similarity", "gradient norm", "bm25")
+CONTROLS = ("random", "similarity", "gradient norm", "training loss", "sequence length", "bm25")
 """Words in the name of a method that is there to be beaten."""
 
 

@@ -1,0 +1,66 @@
+"""Controls of single rows: their formulas, and the same for every target."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from dataloupe import outputs
+from dataloupe._errors import BadInput
+from dataloupe.core import MemoryLab, Question, Subsets
+from dataloupe.learners import SGD
+from dataloupe.methods import GradientNorm, TrainingLoss
+from dataloupe.testing import AttributorContract, blobs
+
+N = 40
+
+
+def question(output=outputs.margin):
+    data = blobs(n=N)
+    learner = SGD(lambda: torch.nn.Linear(data.inputs.shape[1], 3), epochs=3, lr=0.3, batch_size=10)
+    return Question(learner, data, data[:5], output)
+
+
+class TestGradientNorm(AttributorContract):
+    least = None
+
+    def attributor(self):
+        return GradientNorm(models=2)
+
+
+class TestTrainingLoss(AttributorContract):
+    least = None
+
+    def attributor(self):
+        return TrainingLoss(models=2)
+
+
+@pytest.mark.parametrize(("output", "turned"), [(outputs.margin, 1.0), (outputs.loss, -1.0)])
+def test_the_length_of_a_softmax_gradient_by_hand(output, turned):
+    """|d loss / d W, b| = |p - e_y| sqrt(|x|^2 + 1), in more dimensions than there are numbers."""
+    asked, lab = question(output), MemoryLab()
+    found = GradientNorm(models=2, dim=4096).attribute(asked, lab).scores
+    expected = np.zeros(N)
+    for model in lab.models(asked, Subsets(n=N, count=2, fraction=0.5, seed=0)):
+        x, y = asked.train.inputs, asked.train.labels
+        away = model.predict(x).softmax(1) - torch.nn.functional.one_hot(y, 3)
+        expected += (away.norm(dim=1) * (x.square().sum(1) + 1).sqrt()).detach().numpy() / 2
+    np.testing.assert_allclose(found, np.tile(turned * expected, (5, 1)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("output", [outputs.margin, outputs.loss])
+def test_what_is_badly_fit(output):
+    asked, lab = question(output), MemoryLab()
+    found = TrainingLoss(models=2).attribute(asked, lab).scores
+    own = dataclasses.replace(asked, targets=asked.train)
+    measured = [
+        own.measure(model) for model in lab.models(asked, Subsets(n=N, count=2, fraction=0.5, seed=0))
+    ]
+    np.testing.assert_allclose(found, np.tile(-np.mean(measured, axis=0), (5, 1)), rtol=1e-5)
+
+
+def test_settings_that_cannot_be_meant():
+    for method in (GradientNorm, TrainingLoss):
+        with pytest.raises(BadInput, match="dl-711"):
+            method(models=0)
