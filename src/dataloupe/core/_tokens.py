@@ -19,12 +19,16 @@ def next_tokens(rows: Rows) -> Int[Tensor, "*b t"]:
     These are the labels ``[b, t]``, place by place, or without labels the inputs moved by one: place t is asked for token
     t + 1, and the last place for nothing. Inputs are token ids ``[b, t]``, or a dict as Hugging Face's models take it: its
     ``input_ids``, or its ``labels`` if it has some, are what is moved, and places where its ``attention_mask`` is 0 predict
-    nothing and are not predicted.
+    nothing and are not predicted. Of an encoder and decoder the decoder's sequence is meant: ``decoder_input_ids`` and
+    ``decoder_attention_mask``, with labels beside the inputs or none.
 
     Raises ``BadInput`` dl-807 (no sequences of token ids), dl-808 (labels of another shape).
     """
     inputs, labels = rows
-    ids: Any = inputs.get("input_ids") if isinstance(inputs, dict) else inputs
+    decoder = isinstance(inputs, dict) and "decoder_input_ids" in inputs
+    ids: Any = (
+        inputs.get("decoder_input_ids" if decoder else "input_ids") if isinstance(inputs, dict) else inputs
+    )
     if not _whole(ids) or ids.ndim < 2:
         raise BadInput(
             "dl-807",
@@ -32,10 +36,18 @@ def next_tokens(rows: Rows) -> Int[Tensor, "*b t"]:
             found=f"inputs {_described(ids)}",
             do='give token ids [n, t] as whole numbers, or {"input_ids": ..., "attention_mask": ...}',
         )
-    seen = inputs.get("attention_mask") if isinstance(inputs, dict) else None
+    mask = "decoder_attention_mask" if decoder else "attention_mask"
+    seen = inputs.get(mask) if isinstance(inputs, dict) else None
     real = torch.ones_like(ids, dtype=torch.bool) if seen is None else seen != 0
     if labels is None:
         own = inputs.get("labels", ids) if isinstance(inputs, dict) else ids
+        if own.shape != ids.shape:
+            raise BadInput(
+                "dl-808",
+                asked=f"labels in the dict for sequences of shape {tuple(ids.shape)}",
+                found=f"labels {_described(own)}, as an encoder and decoder has them",
+                do="give decoder_input_ids in the dict (a start token, then the answer), and the answer as Examples(..., labels)",
+            )
         following = torch.cat([own[..., 1:], torch.full_like(own[..., :1], IGNORED)], dim=-1)
         told = real & torch.cat([real[..., 1:], torch.zeros_like(real[..., :1])], dim=-1)
         return torch.where(told, following, IGNORED)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from dataloupe._errors import CapabilityError
+from dataloupe._errors import CapabilityError, DataloupeError
 from dataloupe.core import TorchModel
 from dataloupe.engine._alone import Unit, units_of
 from dataloupe.engine._rules import RULES
@@ -40,9 +40,17 @@ def survey(model: TorchModel, forward: Forward) -> Survey:
     """Passes with two and with three examples, until nothing new is learnt."""
     why: dict[str, str] = {}
     places: tuple[Where, ...] = ()
+    longer: list[set[str]] = []
     while True:
         params = {name: tensor for name, tensor in model.params.items() if name not in why}
-        (two, first), (three, second) = (_watch(model, params, forward, b, places) for b in (2, 3))
+        try:
+            (two, first), (three, second) = (_watch(model, params, forward, b, places) for b in (2, 3))
+        except RuntimeError as error:
+            if isinstance(error, DataloupeError) or not places:
+                raise
+            # what follows the newest constant takes its axes by number, and one per example has one more
+            why, places = why | dict.fromkeys(longer[len(places) - 1], "a value of all examples alike"), ()
+            continue
         _check_apart(first, second[:2])
         found = places_of(two.values, three.values)
         lost = dict(two.unruled) | dict(three.unruled)

@@ -116,7 +116,9 @@ def check_tokens(rows: Rows, asked: str) -> Bool[Tensor, "b t"]:
             found=f"row {int((~told.any(1)).nonzero()[0])} of a block with none",
             do="leave empty sequences out; without labels a sequence has two tokens or more",
         )
-    ids: Any = rows.inputs["input_ids"] if isinstance(rows.inputs, dict) else rows.inputs
+    inputs: Any = rows.inputs
+    named = "decoder_input_ids" if isinstance(inputs, dict) and "decoder_input_ids" in inputs else "input_ids"
+    ids: Any = inputs[named] if isinstance(inputs, dict) else inputs
     if rows.labels is not None and told.sum() > len(told) and torch.equal(tokens[told], ids[told]):
         raise BadInput(
             "dl-810",
