@@ -15,6 +15,7 @@ from dataloupe.engine import Pass
 from dataloupe.lab import Lab
 from dataloupe.learners import SGD, Checkpoints
 from dataloupe.methods import TRAK
+from dataloupe.outputs._contrastive import _marks, _same
 from dataloupe.testing import OutputContract
 
 BARE = TorchModel(nn.Identity(), {})
@@ -121,6 +122,29 @@ def test_a_pair_is_not_its_own_other_but_may_share_a_side():
     data = Examples(torch.tensor([[[1.0, 0], [0, 1.0]], [[1.0, 0], [1.0, 0]]]))
     found = outputs.PairMargin(data, 2).value(BARE, data.take([0, 1]))
     torch.testing.assert_close(found, torch.tensor([(-1.0 + 0.0) / 2, (1.0 + 0.0) / 2]))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(0, 1000), st.integers(2, 300), st.sampled_from([torch.float32, torch.bfloat16, torch.uint8])
+)
+def test_rows_are_the_same_by_every_number_of_theirs(seed, wide, dtype):
+    """In another batch, and where one number is its neighbour."""
+    draws = torch.Generator().manual_seed(seed)
+    x = (torch.randn(6, wide, generator=draws) * 40 + 90).clamp(0, 255).to(dtype)
+    x[:, 0] = torch.arange(6)
+    near = x.clone()
+    near[:, -1] = (
+        near[:, -1] + 1
+        if dtype is torch.uint8
+        else torch.nextafter(near[:, -1], torch.full((6,), 999.0).to(dtype))
+    )
+    batch = torch.cat([near[:1], x, near[3:]])
+    found = _same(
+        _marks({"a": x, "b": x[:, :1]}), _marks({"a": batch, "b": torch.cat([x[:1], x, x[3:]])[:, :1]})
+    )
+    expected = (x[:, None] == batch).all(-1)
+    assert torch.equal(found, expected) and expected.sum() == 6
 
 
 def test_draws_are_keyed_averaged_and_the_same_for_all_models():

@@ -23,8 +23,9 @@ from dataloupe._typing import Inputs
 from dataloupe.core import Examples, Model, Rows, beside, draws_of, input_leaves, map_inputs
 from dataloupe.outputs._checks import all_valid, pair_vectors
 
-_COMPARED = 1 << 22
-"""So many numbers are compared at a time."""
+_ROUNDING = 1e-13
+"""Sums of the same numbers in another order differ by no more of what was summed."""
+Marks = tuple[Float[Tensor, "_ s"], Float[Tensor, "_ s"]]
 Ways = tuple[Float[Tensor, " b"], Float[Tensor, " b"]]
 
 
@@ -66,7 +67,7 @@ class _OfPair(abc.ABC):
     def valid(self, rows: Rows) -> Bool[Tensor, "b 1"]:
         """One component per pair (dl-814: a pair whose others are all itself)."""
         for draw in draws_of(self):
-            itself = _same(rows.inputs, self._drawn(draw, rows))
+            itself = _same(_marks(rows.inputs), _marks(self._drawn(draw, rows)))
             if bool(itself.all(1).any()):
                 raise BadInput(
                     "dl-814",
@@ -79,21 +80,21 @@ class _OfPair(abc.ABC):
     def _margins(self, model: Model, rows: Rows, draw: Stream | None) -> Ways:
         """The log-odds of v_i given u_i, and of u_i given v_i."""
         u, v = pair_vectors(model, rows).unbind(1)
-        others, inputs = self._others(model, rows, draw or draws_of(self)[0])
-        itself = _same(rows.inputs, inputs)
+        others, marks = self._others(model, rows, draw or draws_of(self)[0])
+        itself = _same(_marks(rows.inputs), marks)
         own = (u * v).sum(1)
         ways = (side @ others[:, 1 - i].T for i, side in enumerate((u, v)))
         first, second = (own - logits.masked_fill(itself, -torch.inf).logsumexp(1) for logits in ways)
         return first, second
 
-    def _others(self, model: Model, rows: Rows, draw: Stream) -> tuple[Float[Tensor, "k 2 e"], Inputs]:
-        """The vectors of the other pairs by this model, and their inputs; made once for a model that lives."""
+    def _others(self, model: Model, rows: Rows, draw: Stream) -> tuple[Float[Tensor, "k 2 e"], Marks]:
+        """The vectors of the other pairs by this model, and their marks; made once for a model that lives."""
         known = self.__dict__.setdefault("_known", WeakIdKeyDictionary()).setdefault(model, {})
         where = (draw.key, *((part.device, part.dtype) for part in input_leaves(rows.inputs)))
         if where not in known:
             inputs = self._drawn(draw, rows)
             with beside():
-                known[where] = pair_vectors(model, Rows(inputs, None)), inputs
+                known[where] = pair_vectors(model, Rows(inputs, None)), _marks(inputs)
         return known[where]
 
     def _drawn(self, draw: Stream, rows: Rows) -> Inputs:
@@ -177,13 +178,19 @@ class PairLoss(_OfPair):
         return -torch.ones_like(values)
 
 
-def _same(some: Inputs, others: Inputs) -> Bool[Tensor, "b k"]:
-    """Which rows hold the same as which others, in all parts."""
-    same = torch.ones((), dtype=torch.bool)
-    for part, other in zip(input_leaves(some), input_leaves(others), strict=True):
-        here, there = part.detach().reshape(len(part), -1), other.reshape(len(other), -1)
-        wide = max(1, _COMPARED // (len(here) * len(there)))
-        for start in range(0, here.shape[1], wide):
-            places = slice(start, start + wide)
-            same = same.to(here.device) & (here[:, None, places] == there[:, places]).all(-1)
-    return same
+def _marks(inputs: Inputs) -> Marks:
+    """What tells the contents of rows apart: two random sums of every part, and the size of what was summed."""
+    sums, sizes = [], []
+    for number, part in enumerate(input_leaves(inputs)):
+        flat = part.detach().reshape(len(part), -1).double()
+        draws = Stream.root(0)("marks", number).uniform(np.arange(flat.shape[1])[:, None], np.arange(2)) + 0.5
+        weights = torch.from_numpy(draws).to(flat.device)
+        sums.append(flat @ weights)
+        sizes.append(flat.abs() @ weights)
+    return torch.cat(sums, 1), torch.cat(sizes, 1)
+
+
+def _same(some: Marks, others: Marks) -> Bool[Tensor, "b k"]:
+    """Which rows hold the same as which others: sums that differ by rounding alone."""
+    apart = (some[0][:, None] - others[0]).abs()
+    return (apart <= _ROUNDING * (some[1][:, None] + others[1])).all(-1)
