@@ -251,7 +251,7 @@ def widened_factors(found: Contribution) -> Contribution:
 
 
 def to_host(tensor: Tensor) -> Tensor:
-    """The same on the host; from a GPU to memory that is pinned, which is ten times as fast."""
+    """The same on the host; from a GPU to memory that is pinned, which it writes many times as fast."""
     if not tensor.is_cuda:
         return tensor.cpu()
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)

@@ -46,10 +46,11 @@ def survey(model: TorchModel, forward: Forward) -> Survey:
         try:
             (two, first), (three, second) = (_watch(model, params, forward, b, places) for b in (2, 3))
         except RuntimeError as error:
-            if isinstance(error, DataloupeError) or not places:
+            newest = longer[len(places) - 1] if places else set()
+            if isinstance(error, DataloupeError) or not newest:
                 raise
             # what follows the newest constant takes its axes by number, and one per example has one more
-            why, places = why | dict.fromkeys(longer[len(places) - 1], "a value of all examples alike"), ()
+            why, places = why | dict.fromkeys(newest, "a value of all examples alike"), ()
             continue
         _check_apart(first, second[:2])
         found = places_of(two.values, three.values)
