@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from hugging_face_cases import drawn
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -40,17 +41,6 @@ def pythia():
     """Parallel attention and layers, rotary places on a quarter, no tied head."""
     shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": V}
     return GPTNeoXForCausalLM(GPTNeoXConfig(**shape, num_attention_heads=2))
-
-
-def drawn(make, seed=0, dtype=torch.float64):
-    """A model with larger random weights than the library's own, so that nothing is nearly linear."""
-    draws = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        module = make().to(dtype).eval()
-    with torch.no_grad():
-        for p in module.parameters():
-            p.copy_(torch.randn(p.shape, generator=draws, dtype=dtype) * 0.3 + (p.ndim == 1))
-    return module
 
 
 def batch(padded):

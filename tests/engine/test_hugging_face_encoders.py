@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from hugging_face_cases import drawn
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
@@ -64,17 +65,6 @@ def bart():
     return BartForConditionalGeneration(
         BartConfig(vocab_size=V, d_model=16, **both, **none, max_position_embeddings=T + 2)
     )
-
-
-def drawn(make, seed=0, dtype=torch.float64):
-    """Larger random weights than the library's own, so that nothing is nearly linear."""
-    draws = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        module = make().to(dtype).eval()
-    with torch.no_grad():
-        for p in module.parameters():
-            p.copy_(torch.randn(p.shape, generator=draws, dtype=dtype) * 0.3 + (p.ndim == 1))
-    return module
 
 
 def padded(seed, length, shortest):

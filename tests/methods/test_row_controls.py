@@ -8,9 +8,10 @@ import torch
 
 from dataloupe import outputs
 from dataloupe._errors import BadInput
+from dataloupe.cli._methods import Settings
 from dataloupe.core import MemoryLab, Question, Subsets
 from dataloupe.learners import SGD
-from dataloupe.methods import GradientNorm, TrainingLoss
+from dataloupe.methods import BM25, GradientNorm, SequenceLength, TrainingLoss
 from dataloupe.testing import AttributorContract, blobs
 
 N = 40
@@ -64,3 +65,15 @@ def test_settings_that_cannot_be_meant():
     for method in (GradientNorm, TrainingLoss):
         with pytest.raises(BadInput, match="dl-711"):
             method(models=0)
+
+
+def test_every_control_has_a_word_on_the_command_line():
+    words = {
+        "gradient-norm": GradientNorm,
+        "training-loss": TrainingLoss,
+        "bm25": BM25,
+        "sequence-length": SequenceLength,
+    }
+    for word, kind in words.items():
+        assert type(Settings(method=word).attributor(question())) is kind
+    assert Settings(method="training-loss", models=3).attributor(question()).models == 3

@@ -82,6 +82,7 @@ from dataloupe.core._question import one_value as one_value
 from dataloupe.core._subsets import Subsets as Subsets
 from dataloupe.core._tokens import IGNORED as IGNORED
 from dataloupe.core._tokens import next_tokens as next_tokens
+from dataloupe.core._tokens import token_ids as token_ids
 from dataloupe.core._transform import BoundedTransform as BoundedTransform
 from dataloupe.core._transform import Transform as Transform
 from dataloupe.core._transform import keyed_uniforms as keyed_uniforms

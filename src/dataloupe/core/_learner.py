@@ -66,7 +66,7 @@ class SteppedLearner(Learner, Protocol):
 
     @property
     def couples_rows(self) -> bool:
-        """Whether a row of a batch feels the others in the forward pass (BatchNorm in training)."""
+        """Whether a row of a batch feels the others in the forward pass (BatchNorm in training) or in the loss (contrastive)."""
         ...
 
     def init(self, *, seed: int) -> State:

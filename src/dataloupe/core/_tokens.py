@@ -25,10 +25,7 @@ def next_tokens(rows: Rows) -> Int[Tensor, "*b t"]:
     Raises ``BadInput`` dl-807 (no sequences of token ids), dl-808 (labels of another shape).
     """
     inputs, labels = rows
-    decoder = isinstance(inputs, dict) and "decoder_input_ids" in inputs
-    ids: Any = (
-        inputs.get("decoder_input_ids" if decoder else "input_ids") if isinstance(inputs, dict) else inputs
-    )
+    ids = token_ids(rows)
     if not _whole(ids) or ids.ndim < 2:
         raise BadInput(
             "dl-807",
@@ -36,8 +33,7 @@ def next_tokens(rows: Rows) -> Int[Tensor, "*b t"]:
             found=f"inputs {_described(ids)}",
             do='give token ids [n, t] as whole numbers, or {"input_ids": ..., "attention_mask": ...}',
         )
-    mask = "decoder_attention_mask" if decoder else "attention_mask"
-    seen = inputs.get(mask) if isinstance(inputs, dict) else None
+    seen = inputs.get(_named(inputs, "attention_mask")) if isinstance(inputs, dict) else None
     real = torch.ones_like(ids, dtype=torch.bool) if seen is None else seen != 0
     if labels is None:
         own = inputs.get("labels", ids) if isinstance(inputs, dict) else ids
@@ -59,6 +55,17 @@ def next_tokens(rows: Rows) -> Int[Tensor, "*b t"]:
             do="give the next token of every place [n, t], -100 where none is to be predicted; or give no labels",
         )
     return torch.where(real, labels, IGNORED)
+
+
+def token_ids(rows: Rows) -> Any:
+    """The sequences that are asked about: the inputs, of a dict its ``input_ids``, or the decoder's where it has a decoder."""
+    inputs = rows.inputs
+    return inputs.get(_named(inputs, "input_ids")) if isinstance(inputs, dict) else inputs
+
+
+def _named(inputs: dict[str, Tensor], name: str) -> str:
+    """The decoder's part of that name, if there is a decoder."""
+    return f"decoder_{name}" if "decoder_input_ids" in inputs else name
 
 
 def _whole(part: Any) -> bool:

@@ -7,18 +7,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dataloupe._errors import BadInput
-from dataloupe.core import IGNORED, Model, Rows, input_leaves, logits_of, next_tokens
+from dataloupe.core import IGNORED, Model, Rows, input_leaves, logits_of, next_tokens, token_ids
 
 
 def predictions(model: Model, rows: Rows) -> Float[Tensor, "b c"]:
     """The model's raw predictions as a matrix, in single precision or better (dl-800)."""
     found = logits_of(model.predict(rows.inputs))
     if not isinstance(found, Tensor) or found.ndim != 2 or not found.is_floating_point():
-        shape = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"{found!r}"
         raise BadInput(
             "dl-800",
             asked="predictions [b, c] in floating point, one row per example",
-            found=shape,
+            found=_in_words(found),
             do="let the model return a matrix: logits [b, classes], or regression values [b, 1]; "
             "for a language model use outputs.sequence_loss",
         )
@@ -29,11 +28,10 @@ def token_logits(model: Model, rows: Rows, told: Bool[Tensor, "b t"]) -> Float[T
     """The logits of a language model at every place, in single precision or better (dl-811)."""
     found = logits_of(model.predict(rows.inputs))
     if not isinstance(found, Tensor) or found.shape[:-1] != told.shape or not found.is_floating_point():
-        shape = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"{found!r}"
         raise BadInput(
             "dl-811",
             asked=f"the logits of a language model, [b, t, v] for sequences of shape {tuple(told.shape)}",
-            found=shape,
+            found=_in_words(found),
             do="let the model return the logits of every place, or an object or dict that has them as `logits`",
         )
     return at_least_single(found)
@@ -44,14 +42,18 @@ def pair_vectors(model: Model, rows: Rows) -> Float[Tensor, "b 2 e"]:
     found = logits_of(model.predict(rows.inputs))
     fits = isinstance(found, Tensor) and found.ndim == 3 and found.shape[1] == 2 and found.is_floating_point()
     if not fits:
-        shape = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"{found!r}"
         raise BadInput(
             "dl-815",
             asked="two vectors of every pair, [b, 2, e], whose inner products are logits",
-            found=shape,
+            found=_in_words(found),
             do="let the model return torch.stack([scale * image, text], 1), both of length 1 and scale the temperature's inverse",
         )
     return at_least_single(found)
+
+
+def _in_words(found: Any) -> str:
+    """Type and shape of what a model gave."""
+    return f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"{found!r}"
 
 
 def at_least_single(found: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
@@ -116,9 +118,7 @@ def check_tokens(rows: Rows, asked: str) -> Bool[Tensor, "b t"]:
             found=f"row {int((~told.any(1)).nonzero()[0])} of a block with none",
             do="leave empty sequences out; without labels a sequence has two tokens or more",
         )
-    inputs: Any = rows.inputs
-    named = "decoder_input_ids" if isinstance(inputs, dict) and "decoder_input_ids" in inputs else "input_ids"
-    ids: Any = inputs[named] if isinstance(inputs, dict) else inputs
+    ids = token_ids(rows)
     if rows.labels is not None and told.sum() > len(told) and torch.equal(tokens[told], ids[told]):
         raise BadInput(
             "dl-810",

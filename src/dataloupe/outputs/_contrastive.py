@@ -126,7 +126,7 @@ class PairMargin(_OfPair):
     >>> PairMargin(pairs, count=3).value(TorchModel(torch.nn.Identity(), {}), pairs.take([0])).shape
     torch.Size([1])
 
-    Source: Radford et al. 2021 (CLIP) for the loss; Park et al. 2023 (TRAK), section 5.1, for its output function, twice this one.
+    Source: Radford et al. 2021 (CLIP) for the loss; Park et al. 2023 (TRAK) for its output function, twice this one.
     """
 
     name: ClassVar[str] = "pair margin"
