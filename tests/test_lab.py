@@ -13,7 +13,7 @@ from _faults import Death, FaultyOS, disk_full
 from lab_job import BACKEND, SUBSETS, make_model, points, question, run
 
 from dataloupe import outputs
-from dataloupe._errors import BadInput, CapabilityError, StoreError
+from dataloupe._errors import BadInput, CapabilityError, StoreError, TrainingError
 from dataloupe._identity import differences
 from dataloupe.core import Lab as LabProtocol
 from dataloupe.core import MemoryLab, Question, Subsets
@@ -97,6 +97,23 @@ def test_processes_where_they_are_asked_for_or_pay(tmp_path, monkeypatch, backen
     assert type(found) is carrier
     one_unit = lab._carrier(job, lab._decided(job), [(0, 2)])
     assert backend == "processes" or type(one_unit) is Serial
+
+
+def test_a_back_end_that_made_nothing_yields_to_one_asked_for_by_name(tmp_path, monkeypatch):
+    """A module that cannot be stacked fails under one back end, and the advice is to name another."""
+
+    def cannot(*_, **__):
+        raise TrainingError("dl-217", asked="a stack", found="no vmap", do="train with the loop")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(lab_module, "run_unit", cannot)
+        with pytest.raises(TrainingError, match="dl-217"):
+            quiet(tmp_path, "stacked").outcomes(question(), SUBSETS)
+    found = quiet(tmp_path, "loop").outcomes(question(), SUBSETS)
+    elsewhere = quiet(tmp_path / "fresh", "loop").outcomes(question(), SUBSETS)
+    assert np.array_equal(found.values, elsewhere.values)
+    job = job_of("outcomes", question(), SUBSETS, 1)
+    assert quiet(tmp_path, "stacked")._decided(job).kind == "loop"  # units are there: these decide
 
 
 def test_remembers_and_grows(tmp_path, no_training):

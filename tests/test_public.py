@@ -59,6 +59,7 @@ RESULTS = {
     "Counterfactual",
     *("KLoM", "Floor", "Audit", "ULiRA"),
     "Unlearned",
+    *("Journey", "Likelihoods", "Regenerated"),
 }
 """What functions give and nobody makes by hand."""
 

@@ -9,9 +9,9 @@ import torch
 from dataloupe import outputs
 from dataloupe._errors import BadInput
 from dataloupe.cli._methods import Settings
-from dataloupe.core import MemoryLab, Question, Subsets
+from dataloupe.core import Examples, MemoryLab, Question, Subsets
 from dataloupe.learners import SGD
-from dataloupe.methods import BM25, GradientNorm, SequenceLength, TrainingLoss
+from dataloupe.methods import BM25, GradientNorm, InputSimilarity, SequenceLength, TrainingLoss
 from dataloupe.testing import AttributorContract, blobs
 
 N = 40
@@ -28,6 +28,13 @@ class TestGradientNorm(AttributorContract):
 
     def attributor(self):
         return GradientNorm(models=2)
+
+
+class TestInputSimilarity(AttributorContract):
+    least = None
+
+    def attributor(self):
+        return InputSimilarity()
 
 
 class TestTrainingLoss(AttributorContract):
@@ -61,6 +68,39 @@ def test_what_is_badly_fit(output):
     np.testing.assert_allclose(found, np.tile(-np.mean(measured, axis=0), (5, 1)), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("output", "turned"), [(outputs.margin, 1.0), (outputs.loss, -1.0)])
+def test_the_cosine_of_inputs_by_hand(output, turned):
+    asked = question(output)
+    x, y = (data.inputs.double() for data in (asked.train, asked.targets))
+    x, y = x - x.mean(0), y - asked.train.inputs.double().mean(0)
+    expected = turned * torch.nn.functional.cosine_similarity(y[:, None], x[None], dim=-1)
+    found = InputSimilarity().attribute(asked, MemoryLab()).scores
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_inputs_that_have_no_cosine():
+    tokens = Examples(torch.arange(6).reshape(3, 2), torch.tensor([0, 1, 2]))
+    images = Examples(torch.zeros(3, 2, dtype=torch.uint8), torch.tensor([0, 1, 2]))
+    wide = Examples(torch.zeros(3, 4), torch.tensor([0, 1, 2]))
+    for train, targets in ((tokens, tokens), (images, wide)):
+        asked = dataclasses.replace(question(outputs.margin), train=train, targets=targets)
+        with pytest.raises(BadInput, match="dl-723"):
+            InputSimilarity().compute(asked, NoLab())
+    mixed = Examples(
+        {"pixels": images.inputs + torch.eye(3, 2, dtype=torch.uint8), "at": tokens.inputs}, images.labels
+    )
+    same = dataclasses.replace(question(outputs.margin), train=mixed, targets=mixed)
+    scores = InputSimilarity().compute(same, NoLab()).scores
+    np.testing.assert_allclose(np.diag(scores), 1, rtol=1e-6)
+
+
+class NoLab(MemoryLab):
+    """Never asked for a model."""
+
+    def models(self, *_):
+        raise AssertionError("a control without models asked for one")
+
+
 def test_settings_that_cannot_be_meant():
     for method in (GradientNorm, TrainingLoss):
         with pytest.raises(BadInput, match="dl-711"):
@@ -72,6 +112,7 @@ def test_every_control_has_a_word_on_the_command_line():
         "gradient-norm": GradientNorm,
         "training-loss": TrainingLoss,
         "bm25": BM25,
+        "input-similarity": InputSimilarity,
         "sequence-length": SequenceLength,
     }
     for word, kind in words.items():

@@ -18,6 +18,10 @@ from dataloupe.apps._groups import GroupInfluences as GroupInfluences
 from dataloupe.apps._groups import group_influences as group_influences
 from dataloupe.apps._groups import group_subsets as group_subsets
 from dataloupe.apps._groups import pool_targets as pool_targets
+from dataloupe.apps._journey import Journey as Journey
+from dataloupe.apps._journey import Likelihoods as Likelihoods
+from dataloupe.apps._journey import Sampler as Sampler
+from dataloupe.apps._journey import likelihoods as likelihoods
 from dataloupe.apps._leaks import Leaks as Leaks
 from dataloupe.apps._leaks import leaks as leaks
 from dataloupe.apps._linearity import LinearResidual as LinearResidual
@@ -27,6 +31,8 @@ from dataloupe.apps._mislabels import Mislabels as Mislabels
 from dataloupe.apps._mislabels import mislabels as mislabels
 from dataloupe.apps._modeldiff import chosen_apart as chosen_apart
 from dataloupe.apps._modeldiff import compare as compare
+from dataloupe.apps._regenerate import Regenerated as Regenerated
+from dataloupe.apps._regenerate import regenerate as regenerate
 from dataloupe.apps._sample_size import Spread as Spread
 from dataloupe.apps._sample_size import detectable as detectable
 from dataloupe.apps._sample_size import detection_power as detection_power

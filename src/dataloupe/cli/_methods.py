@@ -17,6 +17,7 @@ from dataloupe.methods import (
     GradientNorm,
     GradientSimilarity,
     Influence,
+    InputSimilarity,
     RandomScores,
     SequenceLength,
     TrainingLoss,
@@ -28,6 +29,7 @@ Method = Literal[
     "datamodel",
     "gradient-similarity",
     "feature-similarity",
+    "input-similarity",
     "gradient-norm",
     "training-loss",
     "bm25",
@@ -45,7 +47,7 @@ class Settings:
     """A method and its hyperparameters; what is not given keeps the method's own default."""
 
     method: Annotated[Method, tyro.conf.arg(name="with", metavar="METHOD")]
-    """the method: trak, influence, datamodel; or a control: gradient-similarity, feature-similarity, gradient-norm, training-loss, bm25, sequence-length, random"""
+    """the method: trak, influence, datamodel; or a control: gradient-similarity, feature-similarity, input-similarity, gradient-norm, training-loss, bm25, sequence-length, random"""
     models: MaybeNumber = None
     """trak, influence, similarities: over how many models"""
     dim: MaybeNumber = None
@@ -136,6 +138,7 @@ METHODS: dict[str, tuple[Maker, frozenset[str]]] = {
         frozenset({"models", "dim", "kind", "seed"}),
     ),
     "feature-similarity": (lambda _, given: FeatureSimilarity(**given), frozenset({"models"})),
+    "input-similarity": (lambda _, given: InputSimilarity(**given), frozenset()),
     "gradient-norm": (lambda _, given: GradientNorm(**given), frozenset({"models", "dim", "seed"})),
     "training-loss": (lambda _, given: TrainingLoss(**given), frozenset({"models", "seed"})),
     "bm25": (lambda _, given: BM25(**given), frozenset()),

@@ -14,6 +14,12 @@ from dataloupe.core._attributor import Needs as Needs
 from dataloupe.core._attributor import capabilities as capabilities
 from dataloupe.core._attributor import model_subsets as model_subsets
 from dataloupe.core._chunked import Chunked as Chunked
+from dataloupe.core._diffusion import ANY as ANY
+from dataloupe.core._diffusion import Diffusion as Diffusion
+from dataloupe.core._diffusion import check_timesteps as check_timesteps
+from dataloupe.core._diffusion import clean_of as clean_of
+from dataloupe.core._diffusion import noised_inputs as noised_inputs
+from dataloupe.core._diffusion import said_of as said_of
 from dataloupe.core._examples import Card as Card
 from dataloupe.core._examples import Examples as Examples
 from dataloupe.core._examples import Rows as Rows
@@ -79,6 +85,7 @@ from dataloupe.core._question import draws_of as draws_of
 from dataloupe.core._question import flat_values as flat_values
 from dataloupe.core._question import model_key as model_key
 from dataloupe.core._question import one_value as one_value
+from dataloupe.core._question import sign_of_better as sign_of_better
 from dataloupe.core._subsets import Subsets as Subsets
 from dataloupe.core._tokens import IGNORED as IGNORED
 from dataloupe.core._tokens import next_tokens as next_tokens

@@ -90,7 +90,7 @@ class TorchModel:
 def call_module(module: nn.Module, tensors: dict[str, Tensor], inputs: Inputs) -> Any:
     """``module(inputs)`` with its parameters and buffers replaced: a dict becomes keywords, a tuple positions.
 
-    Of an object or dict with ``logits`` (as Hugging Face's models give) these.
+    Of an object or dict with ``logits`` or a ``sample`` (as Hugging Face's models and those of diffusers give) these.
     """
     if isinstance(inputs, dict):
         return logits_of(functional_call(module, tensors, (), inputs))
@@ -98,10 +98,12 @@ def call_module(module: nn.Module, tensors: dict[str, Tensor], inputs: Inputs) -
 
 
 def logits_of(found: Any) -> Any:
-    """A model's ``logits`` where it gives an object or dict that has some, else what it gives."""
-    if isinstance(found, dict):
-        return found.get("logits", found)
-    return getattr(found, "logits", found)
+    """A model's ``logits`` (or ``sample``, as a denoiser says) where it gives an object or dict that has some, else what it gives."""
+    for name in ("logits", "sample"):
+        part = found.get(name) if isinstance(found, dict) else getattr(found, name, None)
+        if isinstance(part, Tensor):
+            return part
+    return found
 
 
 def described(module: nn.Module) -> dict[str, Any]:

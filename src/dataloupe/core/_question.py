@@ -212,6 +212,11 @@ def averaged_slope(output: Output, model: Model, rows: Rows, values: Tensor) -> 
     return torch.stack([output.slope(model, rows, values, draw) for draw in draws_of(output)]).mean(0)
 
 
+def sign_of_better(output: Output) -> float:
+    """-1 for an output that is better the lower, else 1."""
+    return -1.0 if output.name.split()[-1] == "loss" else 1.0
+
+
 def draws_of(output: Output) -> list[Stream]:
     """The keyed draws of an output: the same for every model, so that they share their randomness."""
     return [Stream.root(0)("draw", i) for i in range(output.repeats)]

@@ -315,13 +315,16 @@ class Lab:
         return Processes(lanes, backend.threads) if pays or self._backend == "processes" else Serial()
 
     def _decided(self, job: Job) -> Backend:
-        """The back end on record, or a choice that is put on record before the first unit."""
+        """The back end on record, or a choice that is put on record before the first unit.
+
+        What was recorded and made no unit yields to a back end that is asked for by name.
+        """
         known = self.store.read_facts(job.folder, "backend")
-        if known is None:
-            backend = self._choice(job)
-            self._record(job, backend)
-            return backend
-        return Backend(**known["backend"])
+        if known is not None and (self._backend == "auto" or self.store.units(job.folder)):
+            return Backend(**known["backend"])
+        backend = self._choice(job)
+        self._record(job, backend)
+        return backend
 
     def _check_environment(self, job: Job) -> None:
         """Refuse to add units to those of another torch, device or processor."""
@@ -341,7 +344,7 @@ class Lab:
             )
 
     def _record(self, job: Job, backend: Backend) -> None:
-        if self.store.read_facts(job.folder, "backend") is None:
+        if not self.store.units(job.folder):
             self.store.write_facts(job.folder, "made_by", job.made_by)
             self.store.write_facts(
                 job.folder, "backend", {"backend": dataclasses.asdict(backend), "environment": environment()}

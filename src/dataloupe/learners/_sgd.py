@@ -16,6 +16,7 @@ from dataloupe._identity import Stream, canonical, mix64_torch, uniform_torch
 from dataloupe._typing import Inputs
 from dataloupe.core import (
     Batch,
+    Diffusion,
     Examples,
     Removal,
     Rows,
@@ -24,9 +25,11 @@ from dataloupe.core import (
     TorchModel,
     call_module,
     next_tokens,
+    said_of,
     train,
 )
 from dataloupe.learners._augment import Augment
+from dataloupe.learners._denoise import images_of, noised, with_images
 from dataloupe.learners._stacked import (
     channels_last,
     cross_entropies,
@@ -61,9 +64,10 @@ class SGD:
     0; triangular is linear with the peak at ``warmup``. The loss of a batch is sum_i w_i loss_i over the
     number of kept rows (``removal="repack"``) or over the batch size (``"mask"``). Of a model that gives ``[b, t, v]``, a
     language model, a row's cross-entropy is the mean over the tokens that :func:`core.next_tokens` tells. ``contrastive``:
-    the symmetric cross-entropy of a pair among the kept pairs of its batch (:class:`outputs.PairMargin`).
+    the symmetric cross-entropy of a pair among the kept pairs of its batch (:class:`outputs.PairMargin`). A :class:`Diffusion`: the mean
+    squared error of what the model says of a noised sample, the timestep uniform where the row names none.
 
-    Same in, same out: order, initial numbers and augmentation are keyed by (seed, epoch, example id). The
+    Same in, same out: order, initial numbers, augmentation and noise are keyed by (seed, epoch, example id). The
     factory may draw from torch's global generator; it is called under a forked, keyed one. Modules with
     dropout are refused (dl-212), BatchNorm under ``mask`` too (dl-213).
 
@@ -85,7 +89,7 @@ class SGD:
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Literal["constant", "linear", "cosine", "triangular"] = "constant"
     warmup: float = 0.0
-    loss: Literal["cross_entropy", "squared", "contrastive"] = "cross_entropy"
+    loss: Literal["cross_entropy", "squared", "contrastive"] | Diffusion = "cross_entropy"
     label_smoothing: float = 0.0
     augment: Augment | None = None
     removal: Removal = "repack"
@@ -103,7 +107,8 @@ class SGD:
             "label_smoothing": not 0 <= self.label_smoothing < 1,
             "optimizer": self.optimizer not in ("sgd", "adamw"),
             "schedule": self.schedule not in ("constant", "linear", "cosine", "triangular"),
-            "loss": self.loss not in ("cross_entropy", "squared", "contrastive"),
+            "loss": not isinstance(self.loss, Diffusion)
+            and self.loss not in ("cross_entropy", "squared", "contrastive"),
             "batch_size (contrastive)": self.loss == "contrastive" and self.batch_size < 2,
             "removal": self.removal not in ("repack", "mask"),
             "nesterov (needs momentum)": self.nesterov and not self.momentum,
@@ -178,10 +183,9 @@ class SGD:
         """:meth:`step` for M models at once (every tensor has a leading axis M); the states are used up."""
         params = {name: p.requires_grad_() for name, p in states.params.items()}
         module = self._structure.alone if len(states.seed) == 1 else self._structure.training
-        predicted = stacked_forward(module, params, states.buffers, self._inputs(states.seed, batches))
-        losses = (batches.weights * self._losses(predicted, batches.data, batches.weights, 1)).sum(
-            1
-        ) / batches.total
+        rows = self._fed(states.seed, batches)
+        predicted = stacked_forward(module, params, states.buffers, rows.inputs)
+        losses = (batches.weights * self._losses(predicted, rows, batches.weights, 1)).sum(1) / batches.total
         found = torch.autograd.grad(losses.sum(), list(params.values()))
         with torch.no_grad():
             moving = states._replace(params={name: p.detach() for name, p in params.items()})
@@ -195,16 +199,15 @@ class SGD:
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], seed: Tensor, batch: Batch
     ) -> tuple[Tensor, dict[str, Tensor]]:
         buffers = {name: b.clone() for name, b in buffers.items()}
-        predicted = call_module(self._structure.training, {**params, **buffers}, self._inputs(seed, batch))
-        losses = self._losses(predicted, batch.data, batch.weights, 0)
+        rows = self._fed(seed, batch)
+        predicted = call_module(self._structure.training, {**params, **buffers}, rows.inputs)
+        losses = self._losses(predicted, rows, batch.weights, 0)
         return (batch.weights * losses).sum() / batch.total, buffers
 
-    def _inputs(self, seed: Tensor, batch: Batch) -> Inputs:
-        """The inputs of a batch (or of M of them), augmented by numbers keyed by (seed, epoch, example id)."""
-        inputs, augment = batch.data.inputs, self.augment
-        if augment is None:
-            return inputs
-        if not isinstance(inputs, Tensor):
+    def _fed(self, seed: Tensor, batch: Batch) -> Rows:
+        """The rows of a batch (or of M), augmented and noised by numbers keyed by (seed, epoch, example id)."""
+        augment, diffusion = self.augment, self.loss if isinstance(self.loss, Diffusion) else None
+        if augment is not None and diffusion is None and not isinstance(batch.data.inputs, Tensor):
             raise BadInput(
                 "dl-215",
                 asked="an augmentation",
@@ -212,10 +215,16 @@ class SGD:
                 do="augment inside the data, or give one tensor",
             )
 
-        def one(seed: Tensor, ids: Tensor, epoch: Tensor, images: Tensor) -> Tensor:
-            return augment(images, uniform_torch(mix64_torch(seed ^ _AUGMENT), ids, epoch, augment.draws))
+        def one(seed: Tensor, ids: Tensor, epoch: Tensor, inputs: Inputs) -> tuple[Any, ...]:
+            if augment is not None:
+                draws = uniform_torch(mix64_torch(seed ^ _AUGMENT), ids, epoch, augment.draws)
+                inputs = with_images(inputs, augment(images_of(inputs), draws))
+            return (inputs,) if diffusion is None else noised(diffusion, inputs, seed, ids, epoch)
 
-        return (torch.vmap(one) if seed.ndim else one)(seed, batch.ids, batch.epoch, inputs)
+        if augment is None and diffusion is None:
+            return batch.data
+        changed = (torch.vmap(one) if seed.ndim else one)(seed, batch.ids, batch.epoch, batch.data.inputs)
+        return Rows(changed[0], batch.data.labels if diffusion is None else changed[1])
 
     def _losses(self, predicted: Tensor, rows: Rows, weights: Tensor, leading: int) -> Tensor:
         """The loss of every row, behind so many leading axes."""
@@ -233,6 +242,8 @@ class SGD:
             )
         if self.loss == "squared":
             return squared_losses(predicted, labels)
+        if isinstance(self.loss, Diffusion):
+            return said_of(predicted, labels).sub(labels).square().flatten(leading + 1).mean(-1)
         return cross_entropies(predicted, labels, self.label_smoothing)
 
     def _rate(self, progress: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
@@ -20,7 +20,7 @@ from dataloupe.core import (
     capabilities,
     model_subsets,
 )
-from dataloupe.methods._models import all_diverged, check_models, shares_in_words, sketch_of
+from dataloupe.methods._models import all_diverged, check_models, shares_in_words, sketch_of, unit_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,12 +171,6 @@ class FeatureSimilarity(AbstractAttributor):
             note=shares_in_words(share, self.models - used) + unsigned,
         )
         return DenseAttribution(means[question.index[:, 0]].astype(np.float32), info, units="relative")
-
-
-def unit_rows(rows: Float[np.ndarray, "b e"]) -> tuple[Float[np.ndarray, "b e"], int]:
-    """The rows at length 1, and how many are all zero (they stay so)."""
-    length = np.linalg.norm(rows.astype(np.float64), axis=1)[:, None]
-    return rows / np.where(length > 0, length, 1.0), int((length == 0).sum())
 
 
 def label_signs(targets: Examples, train: Examples) -> Int[np.ndarray, "t n"] | None:

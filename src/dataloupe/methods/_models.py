@@ -1,8 +1,10 @@
 """What the methods that look into models share: their checks, their sketches, their words."""
 
+import numpy as np
+from jaxtyping import Float
+
 from dataloupe._errors import BadInput, TrainingError
 from dataloupe._identity import Stream
-from dataloupe.core import Output
 from dataloupe.solve import FactoredSketch
 
 
@@ -43,6 +45,7 @@ def all_diverged(method: str, models: int) -> TrainingError:
     )
 
 
-def sign_of_better(output: Output) -> float:
-    """-1 for an output that is better the lower, else 1."""
-    return -1.0 if output.name.split()[-1] == "loss" else 1.0
+def unit_rows(rows: Float[np.ndarray, "b e"]) -> tuple[Float[np.ndarray, "b e"], int]:
+    """The rows at length 1, and how many are all zero (they stay so)."""
+    length = np.linalg.norm(rows.astype(np.float64), axis=1)[:, None]
+    return rows / np.where(length > 0, length, 1.0), int((length == 0).sum())

@@ -17,8 +17,9 @@ from dataloupe.core import (
     Subsets,
     capabilities,
     model_subsets,
+    sign_of_better,
 )
-from dataloupe.methods._models import all_diverged, check_models, shares_in_words, sign_of_better, sketch_of
+from dataloupe.methods._models import all_diverged, check_models, shares_in_words, sketch_of
 
 
 class _OfRow(AbstractAttributor, abc.ABC):

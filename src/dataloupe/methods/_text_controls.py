@@ -16,8 +16,8 @@ from dataloupe.core import (
     Needs,
     Question,
     next_tokens,
+    sign_of_better,
 )
-from dataloupe.methods._models import sign_of_better
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which number of a model we look at: of classifiers, regressions, language models, and models of pairs."""
+"""Which number of a model we look at: of classifiers, regressions, language models, models of pairs, and diffusion."""
 
 from dataloupe.outputs._classification import HardMargin as HardMargin
 from dataloupe.outputs._classification import Logits as Logits
@@ -11,6 +11,8 @@ from dataloupe.outputs._classification import loss as loss
 from dataloupe.outputs._classification import margin as margin
 from dataloupe.outputs._contrastive import PairLoss as PairLoss
 from dataloupe.outputs._contrastive import PairMargin as PairMargin
+from dataloupe.outputs._diffusion import DenoisingLoss as DenoisingLoss
+from dataloupe.outputs._diffusion import PredictionNorm as PredictionNorm
 from dataloupe.outputs._language import SequenceLogProb as SequenceLogProb
 from dataloupe.outputs._language import SequenceLoss as SequenceLoss
 from dataloupe.outputs._language import SequenceMargin as SequenceMargin
