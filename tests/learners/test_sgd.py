@@ -179,7 +179,7 @@ def test_augmentation_is_keyed_by_seed_epoch_and_example_not_by_place():
         state = learner.init(seed=seed)
         for slot in learner.batches(torch.ones(40), seed=seed):
             recording.seen.clear()
-            learner._inputs(state.seed, make_batch(data(), torch.ones(40), slot, "repack"))
+            learner._fed(state.seed, make_batch(data(), torch.ones(40), slot, "repack"))
             for i, row in zip(slot.ids, recording.seen[0].tolist(), strict=True):
                 assert found.setdefault((seed, slot.epoch, int(i)), row) == row
     assert len({tuple(row) for row in found.values()}) == 2 * 2 * 40
