@@ -41,11 +41,13 @@ from dataloupe.apps import Support as Support
 from dataloupe.apps import SupportCase as SupportCase
 from dataloupe.apps import SupportCurve as SupportCurve
 from dataloupe.apps import WhatIf as WhatIf
+from dataloupe.apps import answered as answered
 from dataloupe.apps import clusters as clusters
 from dataloupe.apps import compare as compare
 from dataloupe.apps import detectable as detectable
 from dataloupe.apps import detection_power as detection_power
 from dataloupe.apps import enrichment as enrichment
+from dataloupe.apps import generate as generate
 from dataloupe.apps import group_influences as group_influences
 from dataloupe.apps import group_subsets as group_subsets
 from dataloupe.apps import leaks as leaks

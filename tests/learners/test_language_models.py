@@ -16,12 +16,12 @@ V, T, N = 7, 5, 24
 
 
 class Causal(nn.Module):
-    """Attends to what came before; gives an object with ``logits``, as Hugging Face's models do."""
+    """Attends to what came before, without a bias of keys, whose gradient is rounding alone; gives an object with ``logits``, as Hugging Face's models do."""
 
     def __init__(self):
         super().__init__()
         self.words, self.places = nn.Embedding(V, 8), nn.Embedding(T, 8)
-        self.asked, self.head = nn.Linear(8, 24), nn.Linear(8, V)
+        self.asked, self.head = nn.Linear(8, 24, bias=False), nn.Linear(8, V)
 
     def forward(self, input_ids, attention_mask=None):
         x = self.words(input_ids) + self.places(torch.arange(T))

@@ -14,6 +14,8 @@ from dataloupe.apps._direction import removal_of_direction as removal_of_directi
 from dataloupe.apps._enrichment import Enriched as Enriched
 from dataloupe.apps._enrichment import Enrichment as Enrichment
 from dataloupe.apps._enrichment import enrichment as enrichment
+from dataloupe.apps._generate import answered as answered
+from dataloupe.apps._generate import generate as generate
 from dataloupe.apps._groups import GroupInfluences as GroupInfluences
 from dataloupe.apps._groups import group_influences as group_influences
 from dataloupe.apps._groups import group_subsets as group_subsets

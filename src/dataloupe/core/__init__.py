@@ -13,6 +13,7 @@ from dataloupe.core._attributor import AbstractAttributor as AbstractAttributor
 from dataloupe.core._attributor import Needs as Needs
 from dataloupe.core._attributor import capabilities as capabilities
 from dataloupe.core._attributor import model_subsets as model_subsets
+from dataloupe.core._checkpointing import without_checkpointing as without_checkpointing
 from dataloupe.core._chunked import Chunked as Chunked
 from dataloupe.core._diffusion import ANY as ANY
 from dataloupe.core._diffusion import Diffusion as Diffusion

@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from dataloupe._identity import array_digest, canonical
 from dataloupe._typing import Inputs
+from dataloupe.core._checkpointing import without_checkpointing
 
 _BESIDE: ContextVar[bool] = ContextVar("beside", default=False)
 
@@ -77,9 +78,11 @@ class TorchModel:
     def __identity__(self) -> dict[str, Any]:
         """The module's structure, the source of every class that is not torch's own, and all numbers."""
         tensors = {**self.params, **self.buffers}
+        still = sorted(name for name, _ in self.module.named_parameters() if name in self.buffers)
         return {
             "module": described(self.module),
             "tensors": {name: array_digest(tensor) for name, tensor in tensors.items()},
+            **({"held still": still} if still else {}),
         }
 
     def with_params(self, params: dict[str, Tensor]) -> "TorchModel":
@@ -90,11 +93,14 @@ class TorchModel:
 def call_module(module: nn.Module, tensors: dict[str, Tensor], inputs: Inputs) -> Any:
     """``module(inputs)`` with its parameters and buffers replaced: a dict becomes keywords, a tuple positions.
 
-    Of an object or dict with ``logits`` or a ``sample`` (as Hugging Face's models and those of diffusers give) these.
+    Of an object or dict with ``logits`` or a ``sample`` (as Hugging Face's models and those of diffusers give) these. A module that
+    would compute parts again in the backward pass does not.
     """
-    if isinstance(inputs, dict):
-        return logits_of(functional_call(module, tensors, (), inputs))
-    return logits_of(functional_call(module, tensors, inputs if isinstance(inputs, tuple) else (inputs,)))
+    args, named = (
+        ((), inputs) if isinstance(inputs, dict) else (inputs if isinstance(inputs, tuple) else (inputs,), {})
+    )
+    with without_checkpointing():
+        return logits_of(functional_call(module, tensors, args, named))
 
 
 def logits_of(found: Any) -> Any:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from dataloupe._errors import BadInput
@@ -19,7 +19,8 @@ def next_tokens(rows: Rows) -> Int[Tensor, "*b t"]:
     These are the labels ``[b, t]``, place by place, or without labels the inputs moved by one: place t is asked for token
     t + 1, and the last place for nothing. Inputs are token ids ``[b, t]``, or a dict as Hugging Face's models take it: its
     ``input_ids``, or its ``labels`` if it has some, are what is moved, and places where its ``attention_mask`` is 0 predict
-    nothing and are not predicted. Of an encoder and decoder the decoder's sequence is meant: ``decoder_input_ids`` and
+    nothing and are not predicted. A mask of pairs of places, ``[b, 1, t, t]`` (0 or -inf and less where place s is hidden from place t), as
+    packed sequences have it, tells the sequences apart: place t is asked for token t + 1 only if that one sees t. Of an encoder and decoder the decoder's sequence is meant: ``decoder_input_ids`` and
     ``decoder_attention_mask``, with labels beside the inputs or none.
 
     Raises ``BadInput`` dl-807 (no sequences of token ids), dl-808 (labels of another shape).
@@ -33,8 +34,7 @@ def next_tokens(rows: Rows) -> Int[Tensor, "*b t"]:
             found=f"inputs {_described(ids)}",
             do='give token ids [n, t] as whole numbers, or {"input_ids": ..., "attention_mask": ...}',
         )
-    seen = inputs.get(_named(inputs, "attention_mask")) if isinstance(inputs, dict) else None
-    real = torch.ones_like(ids, dtype=torch.bool) if seen is None else seen != 0
+    real = _real(inputs.get(_named(inputs, "attention_mask")) if isinstance(inputs, dict) else None, ids)
     if labels is None:
         own = inputs.get("labels", ids) if isinstance(inputs, dict) else ids
         if own.shape != ids.shape:
@@ -45,7 +45,11 @@ def next_tokens(rows: Rows) -> Int[Tensor, "*b t"]:
                 do="give decoder_input_ids in the dict (a start token, then the answer), and the answer as Examples(..., labels)",
             )
         following = torch.cat([own[..., 1:], torch.full_like(own[..., :1], IGNORED)], dim=-1)
-        told = real & torch.cat([real[..., 1:], torch.zeros_like(real[..., :1])], dim=-1)
+        told = (
+            real
+            & torch.cat([real[..., 1:], torch.zeros_like(real[..., :1])], dim=-1)
+            & _sees_last(inputs, ids)
+        )
         return torch.where(told, following, IGNORED)
     if not _whole(labels) or labels.shape != ids.shape:
         raise BadInput(
@@ -55,6 +59,31 @@ def next_tokens(rows: Rows) -> Int[Tensor, "*b t"]:
             do="give the next token of every place [n, t], -100 where none is to be predicted; or give no labels",
         )
     return torch.where(real, labels, IGNORED)
+
+
+def _real(mask: Any, ids: Tensor) -> Bool[Tensor, "*b t"]:
+    """Which places hold a token: of a mask of pairs, those that see themselves."""
+    if not isinstance(mask, Tensor):
+        return torch.ones_like(ids, dtype=torch.bool)
+    if mask.ndim <= ids.ndim:
+        return mask != 0
+    return _open(mask).diagonal(dim1=-2, dim2=-1)
+
+
+def _sees_last(inputs: Any, ids: Tensor) -> Bool[Tensor, "*b t"]:
+    """Whether the token behind every place sees it: False where another sequence begins."""
+    mask = inputs.get(_named(inputs, "attention_mask")) if isinstance(inputs, dict) else None
+    seen = torch.ones_like(ids, dtype=torch.bool)
+    if isinstance(mask, Tensor) and mask.ndim > ids.ndim:
+        seen[..., :-1] = _open(mask).diagonal(offset=-1, dim1=-2, dim2=-1)
+    return seen
+
+
+def _open(mask: Tensor) -> Bool[Tensor, "*b t t"]:
+    """Which place sees which, of a mask ``[b, 1, t, t]`` of booleans, of 1 and 0, or of numbers that are added."""
+    pairs = mask[..., 0, :, :]
+    added = mask.is_floating_point() and bool((mask < 0).any())
+    return pairs == 0 if added else pairs != 0
 
 
 def token_ids(rows: Rows) -> Any:

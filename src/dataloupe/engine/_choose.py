@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -60,7 +61,11 @@ def rates(question: Question, subsets: Subsets, count: int, only: str | None = N
     for name, group in [("loop", 1), *((f"stacked {g}", g) for g in GROUPS if g <= max(count, GROUPS[0]))]:
         if only is None or only == name:
             try:
-                found[name] = _short_training(question, learner, masks, group)
+                with warnings.catch_warnings():
+                    warnings.filterwarnings(
+                        "ignore", "There is a performance drop"
+                    )  # that is what is measured
+                    found[name] = _short_training(question, learner, masks, group)
             except TrainingError:
                 if group == 1:
                     raise

@@ -1,6 +1,7 @@
 """How a model uses its parameters: two small passes tell, before the large ones."""
 
 import dataclasses
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 
@@ -74,7 +75,10 @@ def survey(model: TorchModel, forward: Forward) -> Survey:
 def _watch(
     model: TorchModel, params: Mapping[str, Tensor], forward: Forward, b: int, places: tuple[Where, ...]
 ) -> tuple[Tape, Tensor]:
-    with torch.enable_grad(), Tape(params, b, RULES, places) as tape:
+    with torch.enable_grad(), warnings.catch_warnings(), Tape(params, b, RULES, places) as tape:
+        warnings.filterwarnings(
+            "ignore", "The use of `x.T`"
+        )  # of a value that has one more axis here: it breaks what follows
         values = forward(model, b)
     return tape, values.detach()
 

@@ -28,6 +28,9 @@ class Checkpoints:
     checked here, against the module: names, shapes, dtypes, NaN. Tensors of another device come to the CPU. There is
     no ``train``.
 
+    What is explained is what was trained: parameters of the module that want no gradient are held still, and a source may leave them
+    out; the module's own are taken. So ``peft``'s adapters are sources as they were saved, for the module that ``get_peft_model`` makes.
+
     Raises ``BadInput`` dl-860 (a file), dl-861 (names), dl-862 (shapes, dtypes), dl-863 (NaN), dl-864
     (``kept``), dl-865 (module or sources), dl-866 (what is in it).
 
@@ -213,10 +216,19 @@ def _load(module: nn.Module, state: dict[str, Tensor], title: str) -> TorchModel
                 found=f"NaN or infinity in tensor {name}",
                 do="leave the diverged model out",
             )
-    params = {name: chosen[name][0].clone() for name, _ in module.named_parameters()}
+    own = dict(module.named_parameters())
+    if own and not any(p.requires_grad for p in own.values()):
+        raise BadInput(
+            "dl-867",
+            asked=f"{title}: what was trained of {type(module).__name__}",
+            found="no parameter that wants a gradient",
+            do="call module.requires_grad_(True), or on the part that was trained",
+        )
+    params = {name: chosen[name][0].clone() for name, p in own.items() if p.requires_grad}
+    still = {name: p for name, p in own.items() if not p.requires_grad} | dict(module.named_buffers())
     buffers = {
-        name: (chosen[name][0] if name in chosen else buffer).detach().cpu().clone()
-        for name, buffer in module.named_buffers()
+        name: chosen[name][0].clone() if name in chosen else tensor.detach().cpu().clone()
+        for name, tensor in still.items()
     }
     return TorchModel(module, params, buffers)
 
@@ -227,9 +239,11 @@ def _matched(
     """(name, (tensor found, tensor of the module)); of tied tensors any name will do, but all must agree."""
     names: dict[int, list[str]] = {}
     wanted = module.state_dict(keep_vars=True)
+    state = _adapters(module, wanted, state)
     for name, tensor in wanted.items():
         names.setdefault(id(tensor), []).append(name)
-    missing = [tied[0] for tied in names.values() if not any(name in state for name in tied)]
+    still = {name for name, p in module.named_parameters() if not p.requires_grad}
+    missing = [tied[0] for tied in names.values() if not any(name in state or name in still for name in tied)]
     unknown = [name for name in state if name not in wanted]
     if missing or unknown:
         raise BadInput(
@@ -240,6 +254,8 @@ def _matched(
         )
     for tied in names.values():
         found = [name for name in tied if name in state]
+        if not found:
+            continue
         if any(not torch.equal(state[found[0]], state[other]) for other in found[1:]):
             raise BadInput(
                 "dl-861",
@@ -248,6 +264,24 @@ def _matched(
                 do="make the module as it was in training: tied there, or not",
             )
         yield tied[0], (state[found[0]], wanted[tied[0]])
+
+
+def _adapters(module: nn.Module, wanted: Mapping[str, Any], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under the module's names, where the library peft saved them without the adapter's."""
+    adapters = getattr(module, "peft_config", {})
+    names = {_as_saved(name, adapter): name for adapter in adapters for name in wanted}
+    return {name if name in wanted else names.get(name, name): tensor for name, tensor in state.items()}
+
+
+def _as_saved(name: str, adapter: str) -> str:
+    """A tensor's name as peft saves it."""
+    for long, short in (
+        (f".modules_to_save.{adapter}.", "."),
+        (f"lora_magnitude_vector.{adapter}.weight", "lora_magnitude_vector"),
+        (f".{adapter}.", "."),
+    ):
+        name = name.replace(long, short)
+    return name.removesuffix(f".{adapter}")
 
 
 def _some(names: list[str]) -> str:

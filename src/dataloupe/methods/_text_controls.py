@@ -15,6 +15,7 @@ from dataloupe.core import (
     Lab,
     Needs,
     Question,
+    Rows,
     next_tokens,
     sign_of_better,
 )
@@ -79,6 +80,8 @@ class BM25(AbstractAttributor):
 class SequenceLength(AbstractAttributor):
     """How many tokens training sequence i is asked for, whatever the target; turned for a loss. Relative units.
 
+    Of a sequence with one label, a class, how many follow its first.
+
     Raises ``BadInput`` dl-807, dl-808 (inputs that are no sequences of tokens).
 
     >>> SequenceLength().settings()
@@ -91,9 +94,17 @@ class SequenceLength(AbstractAttributor):
 
     def compute(self, question: Question, lab: Lab) -> DenseAttribution:  # noqa: ARG002  (asks nothing of it)
         """The same row for every target."""
-        counts = [(next_tokens(rows) != IGNORED).sum(1) for _, rows in question.blocks(question.train)]
+        counts = [
+            (next_tokens(_sequences(rows)) != IGNORED).sum(1) for _, rows in question.blocks(question.train)
+        ]
         scores = np.broadcast_to(torch.cat(counts).numpy(), (question.m, question.n))
         return _control(question, "sequence length", self, scores)
+
+
+def _sequences(rows: Rows) -> Rows:
+    """The sequences without a label that is of all of them."""
+    classes = rows.labels is not None and rows.labels.ndim == 1
+    return rows._replace(labels=None) if classes else rows
 
 
 def _texts(data: Examples, side: str) -> list[str]:
