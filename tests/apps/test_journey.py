@@ -114,7 +114,7 @@ def test_rows_to_explain():
     assert rows.meta["timestep"] == journey.timesteps[[1, 4] * 3].tolist()
     torch.testing.assert_close(rows.inputs["sample"][3], journey.clean[4, 1])
     assert rows.inputs["class_labels"].tolist() == [2, 2, 0, 0, 1, 1]
-    assert rows.show(3).title == "sample 1, t = 0" and rows.images.shape == (6, 8, 8)
+    assert rows.show(3).text == "sample 1, t = 0" and rows.images.shape == (6, 8, 8)
     assert len(journey.targets()) == 15
     ends = journey.ends()
     assert set(ends.inputs["timestep"].tolist()) == {-1}

@@ -16,8 +16,9 @@ from dataloupe._errors import BadInput, CapabilityError
 from dataloupe.core import Examples, MemoryLab, Question, Subsets, TorchModel
 from dataloupe.core._examples import gather
 from dataloupe.engine import HOST, Compute, features, gradients
+from dataloupe.engine._batch import Gathered, one_batch
 from dataloupe.engine._compute import products
-from dataloupe.engine._gradients import _Gathered, one_batch, surveyed
+from dataloupe.engine._gradients import surveyed
 from dataloupe.lab import Lab
 from dataloupe.learners import Checkpoints
 from dataloupe.methods import Influence
@@ -168,14 +169,13 @@ def test_a_batch_is_sketched_without_a_tensor_left_on_the_host(monkeypatch, make
     added = []
 
     def use(name, uses, place):
-        for one in uses:
-            bound.add(out[place], name, one)
-            added.append(name)
+        bound.add(out[place], name, *uses)
+        added.extend(name for _ in uses)
 
     with OneDevice():
         live, rows = there.model(model), there.rows(question.train.take(range(8)))
         which = torch.zeros(8, dtype=torch.int64).to(there.on)
-        gathered = _Gathered(seen.uses, use, slice(0, 8))
+        gathered = Gathered(seen.uses, use, slice(0, 8))
         slopes = one_batch(question.output, live, rows, which, seen, gathered, torch.ones_like)
     assert slopes.device.type == "meta" and slopes.dtype == torch.float32
     assert set(added) == set(model.params)

@@ -121,7 +121,7 @@ class Silent:
     def bind(self, _):
         return self
 
-    def add(self, out, name, found):
+    def add(self, out, name, *found):
         pass
 
 

@@ -13,8 +13,9 @@ from torch import nn
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe.core import Examples, Outer, TorchModel
 from dataloupe.engine._alone import units_of
+from dataloupe.engine._batch import Gathered, one_batch, verified
 from dataloupe.engine._convolutions import _Patches, unfolded
-from dataloupe.engine._gradients import _Gathered, check_own, coverage, one_batch, surveyed, verified
+from dataloupe.engine._gradients import check_own, coverage, surveyed
 from dataloupe.engine._tape import Where
 
 
@@ -56,7 +57,7 @@ def at_once(model, inputs):
         assert place == slice(0, len(data)) and name not in found
         found[name] = sum(one.product().flatten(1) for one in uses)
 
-    gathered = _Gathered(seen.uses, use, slice(0, len(data)))
+    gathered = Gathered(seen.uses, use, slice(0, len(data)))
     rows, component = data.take(range(len(data))), torch.zeros(len(data), dtype=torch.int64)
     one_batch(Energy(), model, rows, component, seen, gathered, torch.ones_like)
     return seen, found

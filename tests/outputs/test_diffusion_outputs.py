@@ -9,14 +9,15 @@ from denoisers import DIFFUSION, Linear, clouds, held, small_unet
 
 from dataloupe import outputs
 from dataloupe._errors import BadInput
-from dataloupe.core import ANY, Diffusion, Examples, Question, Rows, Subsets, draws_of
+from dataloupe.core import ANY, Diffusion, Examples, MemoryLab, Question, Rows, Subsets, draws_of
 from dataloupe.engine import Pass
+from dataloupe.engine._batch import taped
 from dataloupe.engine._compute import plain_gradient
-from dataloupe.engine._gradients import taped
 from dataloupe.judge import lds
 from dataloupe.lab import Lab
 from dataloupe.learners import SGD, Checkpoints
 from dataloupe.methods import TRAK, ByProxy, Influence
+from dataloupe.solve import FactoredSketch
 from dataloupe.testing import OutputContract
 
 
@@ -113,6 +114,22 @@ def test_gradients_of_diffusers_networks(kind, repeats):
         size = max(float(g.abs().max()) for g in truth.values())
         for name, gradient in truth.items():
             torch.testing.assert_close(found[name][i], gradient.flatten(), rtol=1e-9, atol=1e-9 * size)
+
+
+@pytest.mark.parametrize("repeats", [1, 5])
+def test_features_of_draws_one_after_the_other_are_those_of_all_together(repeats, tmp_path):
+    """The lab goes draw by draw, the reference lab takes the gradient of the mean, row by row."""
+    data = clouds(7, shape=(1, 8, 8), times=[ANY, ANY, 3, 19, ANY, 0, ANY])
+    learner = SGD(small_unet, epochs=1, lr=1e-3, batch_size=4, loss=DIFFUSION)
+    question = Question(learner, data, data[:2], outputs.DenoisingLoss(DIFFUSION, repeats))
+    subsets, sketch = Subsets(n=7, count=1), FactoredSketch(256, seed=0)
+    found, plain = (
+        lab.features(question, subsets, 0, sketch)
+        for lab in (Lab(tmp_path, backend="loop", progress=False), MemoryLab())
+    )
+    for ours, theirs in ((found.train.whole(), plain.train.whole()), (found.targets, plain.targets)):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * np.abs(theirs).max())
+    np.testing.assert_array_equal(found.slope, -1.0)
 
 
 @pytest.fixture(scope="module")

@@ -165,6 +165,33 @@ def test_a_fold_puts_every_number_in_one_bucket_with_one_sign():
     assert counts.min() > 330 and counts.max() < 420
 
 
+@pytest.mark.parametrize("whole", [0, 10_000])
+@pytest.mark.parametrize("kind", [HashSketch, DenseSketch, FactoredSketch])
+def test_uses_together_are_sketched_as_one_by_one_and_not_changed(kind, whole):
+    """One row, several rows, a table's rows, and the thing itself."""
+    sketch = FactoredSketch(32, side=16, whole=whole) if kind is FactoredSketch else kind(32)
+    table = Picked(
+        torch.tensor([[1, 2], [39, 0], [1, 1]]),
+        torch.randn(3, 2, 50, generator=torch.Generator().manual_seed(1)),
+        40,
+    )
+    uses = [
+        outer(t=4, r=40, c=50),
+        outer(t=1, r=40, c=50, seed=2),
+        table,
+        Direct(outer(t=2, r=40, c=50, seed=3).product()),
+    ]
+    before = [one.product().clone() for one in uses]
+    bound = sketch.bind({"before": torch.Size([5]), "w": torch.Size([40, 50])})
+    together, apart = torch.zeros(2, 3, bound.width)
+    bound.add(together, "w", *uses)
+    for one in uses:
+        bound.add(apart, "w", one)
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-4)
+    for one, product in zip(uses, before, strict=True):
+        torch.testing.assert_close(one.product(), product, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("found", [outer(b=3, t=1, r=40, c=50), outer(b=3, t=4, r=40, c=50)])
 @pytest.mark.parametrize("whole", [0, 10_000])
 def test_halves_of_a_fold_add_to_the_sketch_of_half_the_dimensions(found, whole):

@@ -24,6 +24,7 @@ from dataloupe.apps._journey import Journey as Journey
 from dataloupe.apps._journey import Likelihoods as Likelihoods
 from dataloupe.apps._journey import Sampler as Sampler
 from dataloupe.apps._journey import likelihoods as likelihoods
+from dataloupe.apps._journey import pictures as pictures
 from dataloupe.apps._leaks import Leaks as Leaks
 from dataloupe.apps._leaks import leaks as leaks
 from dataloupe.apps._linearity import LinearResidual as LinearResidual

@@ -237,10 +237,16 @@ class Likelihoods:
     probability of the class given x_t, with a standard error of at most ``1 / (2 sqrt(draws))``.
     """
 
-    timesteps: Int[np.ndarray, " s"]
+    journey: Journey
+    steps: Int[np.ndarray, " s"]
     seeming: Float[np.ndarray, "s k c"]
     ending: Float[np.ndarray, "s k c"]
     draws: int
+
+    @property
+    def timesteps(self) -> Int[np.ndarray, " s"]:
+        """The timestep of every step looked at."""
+        return self.journey.timesteps[self.steps]
 
     @property
     def classes(self) -> Int[np.ndarray, " k"]:
@@ -288,7 +294,7 @@ def likelihoods(
         ends = sampler.onwards(model, journey, int(i), draws)
         ending.append(_probabilities(classify, ends.flatten(0, 1)).unflatten(0, (draws, -1)).mean(0))
     seen, ended = (torch.stack(parts).double().numpy() for parts in (seeming, ending))
-    return Likelihoods(journey.timesteps[some], seen, ended, draws)
+    return Likelihoods(journey, some, seen, ended, draws)
 
 
 def _probabilities(classify: Callable[[Tensor], Tensor], samples: Tensor) -> Float[Tensor, "b c"]:

@@ -79,8 +79,7 @@ class Featuriser:
         question = Question(_Held(self.model), examples, examples, asked.output)  # type: ignore[union-attr]
 
         def use(name: str, uses: list[Contribution], place: slice) -> None:
-            for one in uses:
-                bound.add(out[place], name, one)
+            bound.add(out[place], name, *uses)
 
         swept = gradients(question, self.model, "train", use)
         return swept.slope, swept.facts

@@ -33,6 +33,7 @@ from dataloupe.core._factors import Direct as Direct
 from dataloupe.core._factors import Outer as Outer
 from dataloupe.core._factors import Picked as Picked
 from dataloupe.core._factors import Use as Use
+from dataloupe.core._factors import sum_of as sum_of
 from dataloupe.core._finetune import Objective as Objective
 from dataloupe.core._finetune import Optimizer as Optimizer
 from dataloupe.core._finetune import Seen as Seen

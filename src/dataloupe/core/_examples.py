@@ -23,7 +23,7 @@ class Rows(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """How one example looks to a person: an image, a text, or a row of named values."""
+    """How one example looks to a person: an image (with its caption), a text, or a row of named values."""
 
     title: str
     image: Array | None = None
@@ -161,6 +161,8 @@ class Examples:
         if self.labels is None:
             return ""
         label = self.labels[i]
+        if label.ndim and not label.is_floating_point():
+            return ""  # a sequence's tokens
         if label.ndim or label.is_floating_point():
             return f"{label.item():.4g}" if label.ndim == 0 else f"{list(label.shape)}"
         return str(self.names[int(label)]) if self.names is not None else str(int(label))
@@ -168,10 +170,9 @@ class Examples:
     def show(self, i: int) -> Card:
         """Row i as a person should see it."""
         title = self.label_name(i)
-        if self.images is not None:  # of a pair without a label, the caption is the title
-            return Card(
-                title or ("" if self.texts is None else self.texts[i]), image=np.asarray(self.images[i])
-            )
+        if self.images is not None:
+            text = None if self.texts is None else self.texts[i]
+            return Card(title, image=np.asarray(self.images[i]), text=text)
         if self.texts is not None:
             return Card(title, text=self.texts[i])
         values = torch.cat([leaf[i].flatten()[:12].double() for leaf in input_leaves(self.inputs)])

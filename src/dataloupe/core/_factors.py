@@ -95,3 +95,13 @@ Contribution: TypeAlias = Outer | Picked | Direct
 
 Use: TypeAlias = Callable[[str, list[Contribution], slice], None]
 """Called once for every parameter and batch: its name, all its uses there, and which rows the batch is."""
+
+
+def sum_of(tensors: list[Tensor]) -> Tensor:
+    """Their sum; none of them is changed."""
+    if len(tensors) == 1:
+        return tensors[0]
+    found = tensors[0] + tensors[1]
+    for one in tensors[2:]:
+        found.add_(one)
+    return found

@@ -30,8 +30,8 @@ class Projection(Protocol):
         """d."""
         ...
 
-    def add(self, out: Float[Tensor, "b d"], name: str, found: Contribution) -> None:
-        """Add the sketch of a contribution to the parameter ``name``, example by example, to ``out``."""
+    def add(self, out: Float[Tensor, "b d"], name: str, *found: Contribution) -> None:
+        """Add the sketch of contributions to the parameter ``name``, example by example, to ``out``."""
         ...
 
 

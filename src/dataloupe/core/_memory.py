@@ -69,8 +69,7 @@ class MemoryLab:
             out = torch.zeros(rows, projection.width)
 
             def use(name: str, uses: list[Contribution], place: slice, out: Tensor = out) -> None:
-                for one in uses:
-                    projection.add(out[place], name, one)
+                projection.add(out[place], name, *uses)
 
             swept = self.gradients(question, subsets, k, side, use)
             found[side] = out.numpy()

@@ -36,7 +36,7 @@ def jargon(
     of at most ``length`` characters, those below 16 left out. The first ``train + targets`` of them are used; which
     are targets is a pure function of the seed, so a target is never trained on and its neighbours may be.
     Inputs int64 ``[n, length]``, filled up with 0; labels the next token of each, -100 behind the end; ``texts``
-    the passages; ``meta["entry"]`` the words that they explain.
+    the passages; ``names`` the characters; ``meta["entry"]`` the words that they explain.
 
     Read from ``file`` (plain or ``.gz``), else from the Debian package jargon-text, and checked against its SHA-256.
 
@@ -124,5 +124,6 @@ def examples(found: list[tuple[str, str]], ids: Array, length: int) -> Examples:
         torch.from_numpy(inputs),
         torch.from_numpy(labels),
         texts=[passage for _, passage in chosen],
+        names=list(ALPHABET),
         meta={"entry": [entry for entry, _ in chosen]},
     )

@@ -1,6 +1,7 @@
 """Per-example gradients of outputs, batch by batch, and the inputs of the last layer."""
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dataloupe._errors import CapabilityError
+from dataloupe._identity import Stream
 from dataloupe._typing import Facts
 from dataloupe.core import (
     Chunked,
@@ -27,31 +29,29 @@ from dataloupe.core import (
     averaged,
     averaged_slope,
     counted,
+    draws_of,
     last_layer_inputs,
     merged,
     several_components,
+    sum_of,
     torch_model,
 )
-from dataloupe.engine._alone import Alone
+from dataloupe.engine._batch import Gathered, one_batch, one_draw, taped, verified
 from dataloupe.engine._compute import (
     HOST,
     Compute,
     in_fp16,
     on_host,
-    one_row,
-    plain_gradient,
     to_host,
-    widened,
-    widened_factors,
 )
-from dataloupe.engine._rules import RULES
 from dataloupe.engine._survey import Survey, survey
-from dataloupe.engine._tape import Tape
 
 WRONG = 0.01
 """The relative distance from which two gradients are not the same (in half precision: 16 units of rounding)."""
 BROKEN = 4.0
 """So many times the error of a dense random sketch is no sketch any more."""
+DRAWS = 4
+"""A batch on a CPU may hold the values of so many draws of an output as if they were one."""
 SAMPLED = 16
 """So many rows are looked at."""
 
@@ -139,25 +139,69 @@ class Pass:
         self, rows: slice, use: Use, scale: Callable[[Tensor], Tensor] = torch.ones_like
     ) -> Float[np.ndarray, " rows"]:
         """The gradients of some rows, to ``use`` with their places in the whole; gives their slopes."""
+        return self._swept(rows, self.at_once, lambda block, place: self.batch(block, use, place, scale))
+
+    def sweep_apart(self, rows: slice, use: Use) -> Float[np.ndarray, " rows"]:
+        """The same for what adds up: each use of a parameter as it comes, and one draw of the output after the other.
+
+        Nothing is held for another use or draw, so that batches are as large as those of a single draw.
+        """
+        return self._swept(
+            rows, self._rows_of(self._once), lambda block, place: self._batch_apart(block, use, place)
+        )
+
+    def _swept(
+        self, rows: slice, at_once: int, batch: Callable[[Tensor, slice], Tensor]
+    ) -> Float[np.ndarray, " rows"]:
         slopes, start = [], rows.start
-        for block in self.pairs[rows].split(self.at_once):
+        for block in self.pairs[rows].split(at_once):
             place = slice(start, start + len(block))
-            slopes.append(self.batch(block, use, place, scale))
+            slopes.append(batch(block, place))
             start = place.stop
         return torch.cat(slopes).cpu().numpy()
 
     @property
     def at_once(self) -> int:
-        """How many rows a batch has."""
+        """How many rows a batch has: of an output of many draws, a few times as much memory, lest every call be a small one."""
+        return self._rows_of(self.seen, min(DRAWS, self.output.repeats))
+
+    def _rows_of(self, seen: Survey, times: int = 1) -> int:
         most, numbers, largest = self.compute.at_once
-        fitting = min(numbers // max(1, self.seen.numbers), largest // max(1, self.seen.largest))
+        numbers *= times if self.compute.on.type == "cpu" else 1
+        fitting = min(numbers // max(1, seen.numbers), largest // max(1, seen.largest))
         return int(np.clip(fitting, 1, most))
+
+    @functools.cached_property
+    def _once(self) -> Survey:
+        """What one draw of the output does with the parameters."""
+        if self.output.repeats == 1:
+            return self.seen
+        draw = draws_of(self.output)[0]
+        with self.compute.watching(), self.compute.running(full=True):
+            full = self.compute.full(self.given)
+            return surveyed(self.output, full, self.data, self.compute, draw)
+
+    def _batch_apart(self, pairs: Int[Tensor, "b 2"], use: Use, place: slice) -> Float[Tensor, " b"]:
+        """The gradients of some (example, component), use by use and draw by draw; gives their slopes."""
+        checked = self._checked(use) if in_fp16(self.live) else use
+        rows, which = self.compute.rows(self.data.take(pairs[:, 0])), pairs[:, 1].to(self.compute.on)
+        draws = draws_of(self.output) if self.output.repeats > 1 else [None]
+        gathered = Gathered(dict.fromkeys(self._once.uses, 1), checked, place)
+        with self.compute.running():
+            values = sum_of(
+                [
+                    one_draw(self.output, self.live, rows, which, self._once, gathered, draw) / len(draws)
+                    for draw in draws
+                ]
+            )
+            slopes = averaged_slope(self.output, self.live, rows, values)
+            return slopes.reshape(len(which), -1).gather(1, which[:, None])[:, 0].float()
 
     def batch(
         self, pairs: Int[Tensor, "b 2"], use: Use, place: slice, scale: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, " b"]:
         """The gradients of some (example, component), to ``use``; gives their slopes."""
-        gathered = _Gathered(self.seen.uses, self._checked(use) if in_fp16(self.live) else use, place)
+        gathered = Gathered(self.seen.uses, self._checked(use) if in_fp16(self.live) else use, place)
         rows, which = self.compute.rows(self.data.take(pairs[:, 0])), pairs[:, 1].to(self.compute.on)
         with self.compute.running():
             return one_batch(self.output, self.live, rows, which, self.seen, gathered, scale)
@@ -207,8 +251,7 @@ class Featuriser:
         def use(name: str, uses: list[Contribution], _: slice) -> None:
             product = torch.stack([one.product().flatten(1).float() for one in uses]).sum(0)
             exact.add_((product @ product.T).double().cpu())
-            for one in uses:
-                self.projection.add(out, name, one)
+            self.projection.add(out, name, *uses)
 
         self.ready.batch(self.ready.pairs[spread], use, slice(0, rows), torch.ones_like)
         size = exact.diagonal().sqrt()
@@ -225,10 +268,9 @@ class Featuriser:
         out = torch.zeros(last - first, self.projection.width, device=self.ready.compute.on)
 
         def use(name: str, uses: list[Contribution], place: slice) -> None:
-            for one in uses:
-                self.projection.add(out[place.start - first : place.stop - first], name, one)
+            self.projection.add(out[place.start - first : place.stop - first], name, *uses)
 
-        slopes, found = self.ready.sweep(slice(first, last), use), to_host(out).numpy()
+        slopes, found = self.ready.sweep_apart(slice(first, last), use), to_host(out).numpy()
         return found, slopes, self.facts | counted(found, slopes)
 
 
@@ -238,12 +280,14 @@ def embeddings(question: Question, model: Model) -> Embeddings:
     return Embeddings(last_layer_inputs(live, question.train), last_layer_inputs(live, question.targets))
 
 
-def surveyed(output: Output, model: TorchModel, data: Examples, compute: Compute = HOST) -> Survey:
-    """How the model uses its parameters for this output, told by the first three examples."""
+def surveyed(
+    output: Output, model: TorchModel, data: Examples, compute: Compute = HOST, draw: Stream | None = None
+) -> Survey:
+    """How the model uses its parameters for this output, or for one draw of it, told by the first three examples."""
 
     def forward(live: TorchModel, b: int) -> Tensor:
-        rows = data.take(np.arange(b) % len(data))
-        return averaged(output, live, compute.rows(rows, full=True))
+        rows = compute.rows(data.take(np.arange(b) % len(data)), full=True)
+        return averaged(output, live, rows) if draw is None else output.value(live, rows, draw)
 
     return survey(model, forward)
 
@@ -263,21 +307,6 @@ def coverage(model: TorchModel, seen: Survey) -> dict[str, float]:
     }
 
 
-def verified(
-    output: Output, model: TorchModel, rows: Rows, component: Int[Tensor, " b"], seen: Survey
-) -> float:
-    """How far the last example's gradient among these is from autograd's of it alone."""
-    found = taped(output, model, rows, component, seen)
-    truth = plain_gradient(output, model, one_row(rows, len(component) - 1), int(component[-1]))
-    apart = size = 0.0
-    for name, gradient in truth.items():
-        exact = widened(gradient.flatten())
-        apart += float((found[name][-1] - exact if name in found else exact).square().sum())
-        size += float(exact.square().sum())
-    error = (apart / size) ** 0.5 if size > 0.0 else float(apart > 0.0)
-    return float(f"{error:.2g}")
-
-
 def check_own(error: float, model: TorchModel, *, force: bool) -> None:
     """Refuse gradients that are more than 1 % away from the example's own (dl-243)."""
     rounding = max(torch.finfo(part.dtype).eps for part in model.params.values())
@@ -288,64 +317,3 @@ def check_own(error: float, model: TorchModel, *, force: bool) -> None:
             found=f"a gradient {error:.1%} away from that of the example alone",
             do="look for a forward pass that mixes examples, or force it: Lab(..., force=True)",
         )
-
-
-def taped(
-    output: Output, model: TorchModel, rows: Rows, component: Int[Tensor, " b"], seen: Survey
-) -> dict[str, Float[Tensor, "b p"]]:
-    """The gradients of a few rows, made as those of many are."""
-    found: dict[str, Tensor] = {}
-
-    def use(name: str, uses: list[Contribution], _: slice) -> None:
-        found[name] = torch.stack([one.product().flatten(1) for one in uses]).sum(0)
-
-    gathered = _Gathered(seen.uses, use, slice(0, len(component)))
-    one_batch(output, model, rows, component, seen, gathered, torch.ones_like)
-    return found
-
-
-def one_batch(
-    output: Output,
-    model: TorchModel,
-    rows: Rows,
-    component: Int[Tensor, " b"],
-    seen: Survey,
-    gathered: "_Gathered",
-    scale: Callable[[Tensor], Tensor],
-) -> Float[Tensor, " b"]:
-    """The gradients of one component of every row, in one forward and one backward; gives the slopes."""
-
-    def chosen(values: Tensor) -> Tensor:
-        return values.reshape(len(component), -1).gather(1, component[:, None])[:, 0]
-
-    with torch.enable_grad():
-        params = {name: model.params[name] for name in seen.ruled}
-        tape = Tape(params, len(component), RULES, seen.places, gathered.take)
-        alone = Alone(model, seen.alone, tape.anchor)
-        with tape, alone.watching():
-            values = averaged(output, model, rows)
-        slopes = chosen(averaged_slope(output, model, rows, values.detach())).float()
-        tape.backward((scale(slopes).to(values.dtype) * chosen(values)).sum())
-        alone.finish(gathered.take)
-        gathered.close()
-    return slopes
-
-
-class _Gathered:
-    """Hands a parameter on when all its uses in a batch are there."""
-
-    def __init__(self, uses: Mapping[str, int], use: Use, place: slice) -> None:
-        self._uses, self._use, self._place = uses, use, place
-        self._waiting: dict[str, list[Contribution]] = {}
-
-    def take(self, name: str, found: Contribution) -> None:
-        """One use."""
-        self._waiting.setdefault(name, []).append(widened_factors(found))
-        if len(self._waiting[name]) == self._uses.get(name):
-            self._use(name, self._waiting.pop(name), self._place)
-
-    def close(self) -> None:
-        """The batch is over: hand on what is left."""
-        for name, found in self._waiting.items():
-            self._use(name, found, self._place)
-        self._waiting.clear()

@@ -14,7 +14,11 @@ from dataloupe.core import Attribution, Examples, check_ids
 from dataloupe.report._charts import meter
 from dataloupe.report._parts import Method, Parts
 from dataloupe.report._png import check_image, data_uri, shrink
+from dataloupe.report._tokens import Token, sequence_of
 from dataloupe.report._words import NORMAL_95, clipped, fixed, in_scale, signed
+
+CAPTION = 90
+"""So many characters of a text stand under an image."""
 
 SPREAD = 5
 """How many targets are shown where nobody chose."""
@@ -32,6 +36,8 @@ class Picture:
     tiny: bool = False
     text: str = ""
     cells: tuple[str, ...] = ()
+    note: str = ""
+    """Said in place of the number, where that is none of an example."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Scored:
     score: str
     error: str
     meter: Markup
+    tokens: tuple[Token, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +70,7 @@ class TargetCard:
     component: str
     rank: str
     sides: tuple[Side, ...]
+    tokens: tuple[Token, ...] = ()
 
 
 def target_cards(parts: Parts, rows: Sequence[int], top: int) -> list[TargetCard]:
@@ -110,7 +118,8 @@ def picture(examples: Examples, row: int, where: str, length: int) -> Picture:
     card = examples.show(row)
     if card.image is not None:
         image = shrink(check_image(card.image, f"{where} {row}"))
-        return Picture(row, card.title, image=data_uri(image), tiny=max(image.shape[:2]) <= 40)
+        said = clipped(card.text or "", CAPTION)
+        return Picture(row, card.title, image=data_uri(image), tiny=max(image.shape[:2]) <= 40, text=said)
     text = card.text or ""
     if examples.texts is not None:
         return Picture(row, card.title, text=clipped(text, length))
@@ -139,13 +148,18 @@ def _cross_section(parts: Parts, main: Method) -> tuple[list[int], str]:
 def _card(parts: Parts, main: Method, row: int, top: int) -> TargetCard:
     example, component = (row, 0) if main.index is None else (int(i) for i in main.index[row])
     several = main.index is not None and bool((main.index[:, 1] != 0).any())
-    rank = parts.rank_of(main)
+    rank, sequence = parts.rank_of(main), sequence_of(main, row)
     return TargetCard(
         row=row,
         picture=picture(main.targets, example, "target", 900),
-        component=f"component {component} of the output" if several else "",
+        component=""
+        if not several
+        else f"token {sequence.place + 1} of {len(sequence.words)}: {sequence.words[sequence.place]}"
+        if sequence
+        else f"component {component} of the output",
         rank="" if rank is None else fixed(float(rank.per_target[row])),
         sides=tuple(_side(method, row, top) for method in parts.methods),
+        tokens=() if sequence is None else sequence.tokens,
     )
 
 
@@ -158,6 +172,8 @@ def _side(method: Method, row: int, top: int) -> Side:
     errors = _errors(method.attribution, row, ids)
     reach = float((np.abs(scores) + (0 if errors is None else errors)).max())
     scale, train = float(np.abs(scores).max()), method.train
+    sequence = sequence_of(method, row)
+    along = None if sequence is None else method.attribution.rows(sequence.rows)[:, ids].astype(np.float64)
     shown = []
     for i, (number, score) in enumerate(zip(ids.tolist(), scores.tolist(), strict=True)):
         half = None if errors is None else float(errors[i])
@@ -169,6 +185,9 @@ def _side(method: Method, row: int, top: int) -> Side:
                 signed(in_scale(score, scale)),
                 words,
                 meter(score, half, reach, tone),
+                ()
+                if sequence is None or along is None
+                else sequence.coloured(along[:, i], float(np.abs(along).max())),
             )
         )
     border = len(chosen["helps"][0])

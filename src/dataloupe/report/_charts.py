@@ -47,10 +47,11 @@ class Scale:
 
     def ticks(self, most: int = 5) -> list[float]:
         """At most so many round numbers inside the range: steps of 1, 2 or 5 times a power of ten."""
-        raw = (self.high - self.low) / most
+        low, high = sorted((self.low, self.high))
+        raw = (high - low) / most
         power = 10.0 ** math.floor(math.log10(raw))
         step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw * (1 - 1e-9))
-        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         return [i * step for i in range(first, last + 1)]
 
     def label(self, tick: float) -> str:
@@ -226,6 +227,21 @@ def stairs(
     for line, name in ((dashed, "stairs dashed"), (solid, "stairs")):
         if line is not None:
             parts.append(f'<polyline class="{name}" points="{start} {" ".join(steps(line))}"/>')
+    return frame(parts, x_scale, y_scale, *names)
+
+
+def courses(
+    x: Float[np.ndarray, " s"], lines: Float[np.ndarray, "k s"], *, names: tuple[str, str], low: float = 0.0
+) -> Markup:
+    """Lines over values that fall from left to right, from ``low`` to 1."""
+    x_scale, y_scale = Scale(float(x.max()), min(0.0, float(x.min()))), Scale(low - 0.02, 1.02)
+    parts = []
+    for line in lines:
+        points = " ".join(
+            f"{x_at(x_scale, a):.2f},{y_at(y_scale, b):.2f}"
+            for a, b in zip(x.tolist(), line.tolist(), strict=True)
+        )
+        parts.append(f'<polyline class="course" points="{points}"/>')
     return frame(parts, x_scale, y_scale, *names)
 
 

@@ -19,7 +19,9 @@ from dataloupe.apps import (
     Enrichment,
     GroupInfluences,
     Leaks,
+    Likelihoods,
     Mislabels,
+    Regenerated,
     Support,
     WhatIf,
 )
@@ -56,6 +58,8 @@ Part = (
     | Enrichment
     | Counterfactual
     | Receipt
+    | Likelihoods
+    | Regenerated
 )
 
 

@@ -14,7 +14,9 @@ from dataloupe.apps import (
     Enrichment,
     GroupInfluences,
     Leaks,
+    Likelihoods,
     Mislabels,
+    Regenerated,
     Support,
     WhatIf,
 )
@@ -23,7 +25,18 @@ from dataloupe.judge import LDS, Calibration, RemovalTest, calibration, lds
 from dataloupe.report._png import check_image
 from dataloupe.unlearning import Receipt
 
-Use = Support | Leaks | Mislabels | GroupInfluences | Difference | Enrichment | Counterfactual | Receipt
+Use = (
+    Support
+    | Leaks
+    | Mislabels
+    | GroupInfluences
+    | Difference
+    | Enrichment
+    | Counterfactual
+    | Receipt
+    | Likelihoods
+    | Regenerated
+)
 KINDS = (Attribution, Outcomes, LDS, Calibration, RemovalTest, WhatIf, *get_args(Use))
 
 CONTROLS = ("random", "similarity", "gradient norm", "training loss", "sequence length", "bm25")
@@ -220,6 +233,10 @@ def _check_use(use: Use, main: Method) -> None:
             fits = int(about.examples.max()) < len(main.targets)
         case Receipt():
             fits = about.rows == n
+        case Likelihoods():
+            fits = True  # samples of a model, which need not be targets
+        case Regenerated():
+            fits = about.removed < n
     if not fits:
         _refuse(f"{type(use).__name__} over other data than the {n} rows and {m} targets beside it")
 

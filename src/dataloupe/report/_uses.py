@@ -11,7 +11,9 @@ from dataloupe.apps import (
     Enrichment,
     GroupInfluences,
     Leaks,
+    Likelihoods,
     Mislabels,
+    Regenerated,
     Support,
     SupportCase,
 )
@@ -19,6 +21,12 @@ from dataloupe.report._cards import Scored
 from dataloupe.report._charts import Scale, Strip, axis, stairs, strip
 from dataloupe.report._counterfactual import counterfactual_panel, counterfactual_sentence
 from dataloupe.report._difference import difference_panel, difference_sentence
+from dataloupe.report._journey import (
+    journey_panel,
+    journey_sentence,
+    regenerated_panel,
+    regenerated_sentence,
+)
 from dataloupe.report._judged import Chart, Line, Plot, Verdict
 from dataloupe.report._panel import Entry, Panel, example_of, target_of
 from dataloupe.report._parts import Method, Use
@@ -84,6 +92,10 @@ def use_sentence(use: Use) -> str:
             return counterfactual_sentence(use)
         case Receipt():
             return receipt_sentence(use)
+        case Likelihoods():
+            return journey_sentence(use)
+        case Regenerated():
+            return regenerated_sentence(use)
 
 
 def _panel(use: Use, main: Method | None) -> Panel:
@@ -104,6 +116,10 @@ def _panel(use: Use, main: Method | None) -> Panel:
             return counterfactual_panel(use)
         case Receipt():
             return receipt_panel(use)
+        case Likelihoods():
+            return journey_panel(use, main)
+        case Regenerated():
+            return regenerated_panel(use)
 
 
 def _support(found: Support, main: Method | None) -> Panel:

@@ -56,12 +56,12 @@ class Parted:
         self._factor = factor
         self._parts = [(one, names, cut) for (one, names), cut in zip(parts, self.blocks, strict=True)]
 
-    def add(self, out: Float[Tensor, "b d"], name: str, found: Contribution) -> None:
-        """Add the sketches of a contribution to ``out``."""
-        found = found if self._factor == 1.0 else _times(self._factor, found)
+    def add(self, out: Float[Tensor, "b d"], name: str, *found: Contribution) -> None:
+        """Add the sketches of contributions to ``out``."""
+        scaled = found if self._factor == 1.0 else [_times(self._factor, one) for one in found]
         for one, names, cut in self._parts:
             if name in names:
-                one.add(out[:, cut], name, found)
+                one.add(out[:, cut], name, *scaled)
 
 
 def _times(factor: float, found: Contribution) -> Contribution:

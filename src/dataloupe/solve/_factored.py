@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.core import Contribution, Outer, Picked
+from dataloupe.core import Contribution, Outer, Picked, sum_of
 from dataloupe.kernels import fold_add
 
 _AT_ONCE, _AT_ONCE_ON_GPU = 1 << 21, 1 << 27
@@ -99,27 +99,36 @@ class Factored:
             self._weights[name, torch.device("cpu")] = weight
             start += rows * columns
 
-    def add(self, out: Float[Tensor, "b d"], name: str, found: Contribution) -> None:
-        """Add the sketch of a contribution to ``out``."""
+    def add(self, out: Float[Tensor, "b d"], name: str, *found: Contribution) -> None:
+        """Add the sketch of contributions to ``out``: their sum is folded, not each of them."""
         weight = self._weight(name, out.device)
-        small = weight.left is None and weight.right is None
-        if small and isinstance(found, Picked):
-            scales, turns = weight.rows[found.ids], weight.turns[0, found.ids]
-            fold_add(out, found.right, scales, turns, weight.columns)
-            return
-        if small and isinstance(found, Outer) and found.left.shape[1:3] == (1, 1):
-            row = _in_order(weight, found.right[:, 0], found)
-            fold_add(out, row, found.left[:, 0, 0] * weight.rows, weight.turns, weight.columns)
+        left = [one for one in found if not _folded_as_it_is(out, weight, one)]
+        if not left:
             return
         at_once = _AT_ONCE_ON_GPU if out.is_cuda else _AT_ONCE
-        for part in _parts(len(out), _numbers(weight, found), at_once):
-            inner = _inner(weight, found.part(part))
+        for part in _parts(len(out), max(_numbers(weight, one) for one in left), at_once):
+            inner = sum_of([_inner(weight, one.part(part)) for one in left])
             fold_add(out[part], inner, weight.rows[None], weight.turns, weight.columns)
 
     def _weight(self, name: str, device: torch.device) -> _Weight:
         if (name, device) not in self._weights:
             self._weights[name, device] = self._weights[name, torch.device("cpu")].to(device)
         return self._weights[name, device]
+
+
+def _folded_as_it_is(out: Float[Tensor, "b d"], weight: _Weight, found: Contribution) -> bool:
+    """Add a contribution that is one row, or one row a place, without making its matrix; whether it was one."""
+    if weight.left is not None or weight.right is not None:
+        return False
+    if isinstance(found, Picked):
+        scales, turns = weight.rows[found.ids], weight.turns[0, found.ids]
+        fold_add(out, found.right, scales, turns, weight.columns)
+        return True
+    if isinstance(found, Outer) and found.left.shape[1:3] == (1, 1):
+        row = _in_order(weight, found.right[:, 0], found)
+        fold_add(out, row, found.left[:, 0, 0] * weight.rows, weight.turns, weight.columns)
+        return True
+    return False
 
 
 def _matrix(shape: torch.Size) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.core import Contribution, Direct
+from dataloupe.core import Contribution, Direct, sum_of
 from dataloupe.kernels import bucket_add, on_gpu
 
 BLOCK = 1 << 20
@@ -39,12 +39,12 @@ class Flat:
         self._starts = dict(zip(shapes, starts, strict=False))
         self._add_part = add_part
 
-    def add(self, out: Float[Tensor, "b d"], name: str, found: Contribution) -> None:
-        """Add the sketch of a contribution to ``out``."""
+    def add(self, out: Float[Tensor, "b d"], name: str, *found: Contribution) -> None:
+        """Add the sketch of contributions to ``out``."""
         at_once = max(1, _BLOCK_NUMBERS // max(1, self._sizes[name]))
         for rows in torch.arange(len(out)).split(at_once):
             span = slice(int(rows[0]), int(rows[-1]) + 1)
-            product = found.part(span).product().flatten(1)
+            product = sum_of([one.part(span).product().flatten(1) for one in found])
             self._add_part(out[span], product, self._starts[name])
 
 
