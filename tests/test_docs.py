@@ -74,13 +74,13 @@ def code_of(page: Path) -> str:
     return "\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE))
 
 
-def run_page(name: str, folder: Path, backend: str) -> str:
+def run_page(name: str, folder: Path, backend: str, *, ignore: str = "error") -> str:
     """What a page of docs/ prints, run in a folder; no clock decides what is tested."""
     code, opened = code_of(ROOT / "docs" / f"{name}.md"), f'dl.Lab("runs/{name}")'
     assert code.count(opened) == 1
     code = code.replace(opened, f'dl.Lab("runs/{name}", backend="{backend}")')
     (folder / f"{name}.py").write_text(code)
-    words = [sys.executable, "-W", "error", f"{name}.py"]
+    words = [sys.executable, "-W", "error", "-W", ignore, f"{name}.py"]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -181,3 +181,41 @@ def test_the_page_of_use_runs(tmp_path: Path) -> None:
     assert "10 targets x 8 subsets x 2 seeds" in done.stdout
     assert "by 2 pairs of retrainings" in done.stdout
     assert (tmp_path / "digits.html").exists()
+
+
+def shown_on(name: str) -> str:
+    page = (ROOT / "docs" / f"{name}.md").read_text()
+    return "".join(re.findall(r"^```text\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE))
+
+
+def test_the_page_on_language_models_prints_what_it_says(tmp_path: Path) -> None:
+    printed = run_page(
+        "language", tmp_path, "loop", ignore="ignore::FutureWarning"
+    )  # peft's, of transformers
+    assert without_numbers(printed) == without_numbers(shown_on("language")), (
+        "answers and who taught them, too"
+    )
+    trak, ek_fac, words, _ = lds_values(printed)
+    assert min(trak, ek_fac) > words, "gradients say more than words in common"
+    page = (tmp_path / "language.html").read_text()
+    assert "what it does to each token of the target" in page
+
+
+def test_the_page_on_clip_prints_what_it_says(tmp_path: Path) -> None:
+    printed = run_page("clip", tmp_path, "stacked")
+    table, captions = printed.split(", helped by:")
+    said, helped = shown_on("clip").split(", helped by:")
+    assert without_numbers(table) == without_numbers(said)
+    assert captions.splitlines()[1] == helped.splitlines()[1], "a pair is helped by its like"
+    trak, ek_fac, words, features = map(float, re.findall(r"LDS (-?[\d.]+) \[", printed))
+    assert min(trak, ek_fac) > max(words, features) + 0.1
+    assert "the digit one in thin ink" in (tmp_path / "clip.html").read_text()
+
+
+def test_the_page_on_diffusion_prints_what_it_says(tmp_path: Path) -> None:
+    printed = run_page("diffusion", tmp_path, "stacked")
+    assert without_numbers(printed) == without_numbers(shown_on("diffusion")), "verdicts are words"
+    assert min(lds_values(printed)[:2]) > 0.3
+    page = (tmp_path / "diffusion.html").read_text()
+    assert "When was it decided what a sample becomes?" in page
+    assert "What would the same noise have become without them?" in page

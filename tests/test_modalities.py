@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 
 import dataloupe as dl
 from dataloupe.data import _captions
@@ -29,14 +30,50 @@ def passages(n, seed):
     return dl.Examples(ids, torch.nn.functional.pad(ids[:, 1:], (0, 1), value=-100), texts=texts)
 
 
-@pytest.mark.parametrize(
-    ("name", "source", "made"), [("clip", "fashion_captions", garments), ("language", "jargon", passages)]
-)
+def small_garments(n, seed):
+    sample = torch.randn(n, 1, 16, 16, generator=torch.Generator().manual_seed(seed)).clamp(-1, 1)
+    images = ((sample[:, 0] + 1) * 127.5).to(torch.uint8).numpy()
+    return dl.Examples(
+        {"sample": sample, "timestep": torch.full((n,), -1)},
+        images=images,
+        texts=[f"garment {i}" for i in range(n)],
+    )
+
+
+def quotations(n, seed):
+    draws = np.random.default_rng(seed)
+    ids = torch.from_numpy(draws.integers(1, 20, size=(n, 9)))
+    mask = (torch.arange(9) < torch.from_numpy(draws.integers(3, 10, size=(n, 1)))).long()
+    texts = [" ".join(f"word{i}" for i in row) for row in ids.tolist()]
+    names = ["art", "computers", "politics", "science", "work"]
+    return dl.Examples(
+        {"input_ids": ids, "attention_mask": mask}, torch.arange(n) % 5, texts=texts, names=names
+    )
+
+
+def small_encoder(_, **settings):
+    """In place of the packaged one."""
+    shape = {"vocab_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    return transformers.BertModel(transformers.BertConfig(hidden_size=384, **shape, **settings))
+
+
+EXAMPLES_OF = [
+    ("clip", "fashion_captions", garments),
+    ("language", "jargon", passages),
+    ("diffusion", "fashion_samples", small_garments),
+    ("encoder", "fortunes", quotations),
+]
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize(("name", "source", "made"), EXAMPLES_OF, ids=[name for name, *_ in EXAMPLES_OF])
 def test_an_example_answers(name, source, made, monkeypatch, tmp_path):
     lines = (EXAMPLES / f"{name}.py").read_text()
     assert len(lines.splitlines()) <= 80
     assert "Expect an LDS of" in lines
-    monkeypatch.setattr(dl.data, source, lambda *_: (made(80, 0), made(6, 1)))
+    n = 80 if name in ("clip", "language") else 24
+    monkeypatch.setattr(dl.data, source, lambda *_: (made(n, 0), made(6, 1)))
+    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", small_encoder)
     asked = load_module(EXAMPLES / f"{name}.py").question
     question = dataclasses.replace(asked, learner=dataclasses.replace(asked.learner, epochs=1))
     lab = dl.Lab(tmp_path / "lab", backend="loop", progress=False)

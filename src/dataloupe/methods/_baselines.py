@@ -19,6 +19,7 @@ from dataloupe.core import (
     Question,
     capabilities,
     model_subsets,
+    sign_of_better,
 )
 from dataloupe.methods._models import all_diverged, check_models, shares_in_words, sketch_of, unit_rows
 
@@ -118,7 +119,7 @@ class FeatureSimilarity(AbstractAttributor):
 
         tau_ji = mean_k cos(h_k(target j), h_k(example i)) * (+1 if the labels are equal, else -1)
 
-    Without class labels on both sides (or with ``signed=False``) there is no sign. Relative units. All-zero
+    Without class labels on both sides (or with ``signed=False``) there is no sign. Turned for an output that is better the lower. Relative units. All-zero
     features have cosine 0 and are counted in ``info.certificate``.
 
     Raises ``BadInput`` dl-711 (settings), ``TrainingError`` dl-712 (no model is finite).
@@ -158,7 +159,7 @@ class FeatureSimilarity(AbstractAttributor):
         if not used:
             raise all_diverged("feature similarity", self.models)
         signs = label_signs(question.targets, question.train) if self.signed else None
-        means = total / np.float32(used) * (1.0 if signs is None else signs)
+        means = sign_of_better(question.output) * total / np.float32(used) * (1.0 if signs is None else signs)
         unsigned = (
             "; no sign: there are no class labels on both sides" if self.signed and signs is None else ""
         )

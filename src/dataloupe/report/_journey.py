@@ -12,7 +12,7 @@ from dataloupe.report._judged import Chart, Line, Plot, Verdict
 from dataloupe.report._panel import Ends, Gallery, Panel, example_of
 from dataloupe.report._parts import Method
 from dataloupe.report._png import data_uri
-from dataloupe.report._words import between, capital, count, fixed, share
+from dataloupe.report._words import between, capital, count, fixed
 
 SAMPLES = 6
 """So many samples are shown."""
@@ -55,7 +55,7 @@ def journey_panel(found: Likelihoods, main: Method | None) -> Panel:
     rest = len(found.journey) - SAMPLES
     return Panel(
         "When was it decided what a sample becomes?",
-        capital(journey_sentence(found)) + ".",
+        capital(journey_sentence(found)),
         plots=tuple(plots),
         ends=tuple(_way(found, own, j, main, tops) for j in range(min(SAMPLES, len(found.journey)))),
         rest=f"{count(rest, 'more sample')} not shown." if rest > 0 else "",
@@ -97,7 +97,7 @@ def regenerated_panel(found: Regenerated) -> Panel:
     )
     return Panel(
         "What would the same noise have become without them?",
-        capital(regenerated_sentence(found)) + ".",
+        capital(regenerated_sentence(found)),
         Verdict(found.verdict, MOVED[found.verdict]),
         charts=(("", Chart(tuple(lines), axis(scale), said)),),
         ends=tuple(_worlds(found, j) for j in range(kept)),
@@ -111,7 +111,7 @@ def _way(
     """One sample's pictures, step by step."""
     decided = int(found.decisions[j])
     seen = pictures(found.journey.clean[found.steps][:, j])
-    notes = [f"t{_HARD}{t:,} · {share(float(p))}" for t, p in zip(found.timesteps, own[:, j], strict=True)]
+    notes = [f"t{_HARD}{t:,} · {float(p):.0%}" for t, p in zip(found.timesteps, own[:, j], strict=True)]
     galleries = [
         Gallery(
             "What it seemed to become, and how likely its class is", "sample", tuple(_pictures(seen, notes))
@@ -126,7 +126,7 @@ def _way(
         ("ended as class", str(int(found.classes[j]))),
         ("decided at timestep", f"{int(found.timesteps[decided]):,}"),
     )
-    return Ends(f"Sample {int(found.journey.numbers[j])}", facts, tuple(galleries))
+    return Ends(f"Sample {int(found.journey.numbers[j])}", facts, tuple(galleries), len(found.steps))
 
 
 _HARD = "\N{NO-BREAK SPACE}"
@@ -135,7 +135,7 @@ _HARD = "\N{NO-BREAK SPACE}"
 def _pictures(images: np.ndarray | None, notes: Iterable[str]) -> list[Picture]:
     notes = list(notes)
     if images is None:
-        return [Picture(i, "", cells=(note,), note=note) for i, note in enumerate(notes)]
+        return [Picture(i, "", cells=("latent",), note=note) for i, note in enumerate(notes)]
     return [Picture(i, "", image=data_uri(images[i]), tiny=True, note=note) for i, note in enumerate(notes)]
 
 

@@ -24,6 +24,8 @@ class Ends:
     title: str
     facts: tuple[tuple[str, str], ...]
     galleries: tuple[Gallery, ...]
+    steps: int = 0
+    """Of galleries that are read column by column, how many columns they have."""
 
 
 @dataclasses.dataclass(frozen=True)
