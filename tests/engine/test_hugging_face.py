@@ -1,5 +1,7 @@
 """Causal language models of Hugging Face's transformers, with random weights and otherwise as they come."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from transformers import (
 )
 
 from dataloupe import outputs
-from dataloupe._errors import TrainingError
+from dataloupe._errors import BadInput, TrainingError
 from dataloupe.core import Examples, MemoryLab, Question, Subsets
 from dataloupe.engine import gradients, rates
 from dataloupe.lab import Lab
@@ -121,6 +123,31 @@ def test_tokens_of_a_sequence_and_influence_without_a_sketch(tmp_path):
     )
     mean = [found.scores[asked.index[:, 0] == i].mean(0) for i in range(2)]
     np.testing.assert_allclose(whole.scores, mean, rtol=1e-3, atol=1e-4 * np.abs(whole.scores).max())
+
+
+@pytest.mark.parametrize("make", [gpt2, llama])
+def test_scores_of_tokens_sum_to_that_of_their_sequence(make, tmp_path):
+    """Of the log-probability, which is a sum, to 1e-5; padded, in single precision."""
+    module, data = drawn(make, dtype=torch.float32), batch(True)
+    source, method = Checkpoints(module, [module.state_dict()]), TRAK(models=1, dim=64, ridge=1.0)
+    lab, side = Lab(tmp_path, progress=False), {"train_output": outputs.sequence_loss}
+    each = Question(source, data, data[:4], outputs.token_log_prob, **side)
+    whole = method.attribute(Question(source, data, data[:4], outputs.sequence_log_prob, **side), lab).scores
+    scores = method.attribute(each, lab).scores
+    for i in range(4):
+        apart = np.abs(scores[each.index[:, 0] == i].sum(0) - whole[i]).max()
+        assert apart < 1e-5 * np.abs(scores[each.index[:, 0] == i]).sum(0).max()
+
+
+def test_a_token_outside_the_vocabulary_is_named():
+    module, data = drawn(gpt2), Examples(torch.tensor([[1, 2, V], [3, 1, 2]]))
+    asked = Question(Checkpoints(module, [module.state_dict()]), data, data, outputs.sequence_loss)
+    with pytest.raises(BadInput, match=r"dl-113(.|\n)*vocabulary"):
+        MemoryLab().outcomes(
+            dataclasses.replace(asked, learner=SGD(gpt2, epochs=1, batch_size=2)), Subsets(n=2, count=1)
+        )
+    with pytest.raises(BadInput, match="dl-113"):
+        asked.measure(asked.learner.models()[0])
 
 
 @pytest.mark.parametrize("make", [gpt2, llama, pythia])

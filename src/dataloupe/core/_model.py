@@ -12,6 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from dataloupe._errors import BadInput
 from dataloupe._identity import array_digest, canonical
 from dataloupe._typing import Inputs
 from dataloupe.core._checkpointing import without_checkpointing
@@ -94,13 +95,23 @@ def call_module(module: nn.Module, tensors: dict[str, Tensor], inputs: Inputs) -
     """``module(inputs)`` with its parameters and buffers replaced: a dict becomes keywords, a tuple positions.
 
     Of an object or dict with ``logits`` or a ``sample`` (as Hugging Face's models and those of diffusers give) these. A module that
-    would compute parts again in the backward pass does not.
+    would compute parts again in the backward pass does not. Raises ``BadInput`` dl-113 (a token or class that its tables have not).
     """
     args, named = (
         ((), inputs) if isinstance(inputs, dict) else (inputs if isinstance(inputs, tuple) else (inputs,), {})
     )
-    with without_checkpointing():
-        return logits_of(functional_call(module, tensors, args, named))
+    try:
+        with without_checkpointing():
+            return logits_of(functional_call(module, tensors, args, named))
+    except IndexError as error:
+        if "index out of range" not in str(error):
+            raise
+        raise BadInput(
+            "dl-113",
+            asked=f"a forward pass of {type(module).__name__}",
+            found="a number without a row in one of its tables: a token outside the vocabulary, a class or a place beyond the last",
+            do="make the table larger, or the numbers smaller: vocab_size, num_class_embeds, the longest sequence",
+        ) from error
 
 
 def logits_of(found: Any) -> Any:
