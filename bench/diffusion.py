@@ -3,7 +3,7 @@
     python bench/diffusion.py                                       # judges on the committed truth (Debian's package dataset-fashion-mnist)
     python bench/diffusion.py --fresh --lab runs/bench-diffusion    # trains the truth (an hour on two cores) and writes it
     python bench/diffusion.py --quick                               # TRAK and what needs no model, in minutes
-    python bench/diffusion.py --regenerate                          # counterfactual samples of 10 journeys, 24 trainings (20 minutes)
+    python bench/diffusion.py --regenerate                          # counterfactual samples of 10 journeys, 36 trainings (half an hour)
 
 The targets are garments that no model saw, the ends of 16 journeys of a model that saw all, and where these stood at 8 of their
 steps, each at its own timestep. Methods have their default settings; nothing is chosen on the truth.
@@ -97,12 +97,19 @@ def judged(
     return rows
 
 
-def remade(lab: dl.Lab, asked: dl.Question, journey: dl.Journey, sampler: dl.Sampler) -> dl.Regenerated:
-    """The same noise without the rows that each sample is attributed to, and without random ones."""
+def remade(
+    lab: dl.Lab, asked: dl.Question, journey: dl.Journey, sampler: dl.Sampler
+) -> dict[str, dl.Regenerated]:
+    """From several steps of the way, the same noise without the rows that each sample is attributed to, and without random ones."""
     some = journey.part(np.arange(REMADE))
     question = dataclasses.replace(asked, targets=some.ends())
     trak = dl.TRAK(models=5).attribute(question, lab)
-    return dl.regenerate(question, lab, trak, some, sampler, remove=REMOVED, repeats=2)
+    return {
+        f"t = {sampler.timesteps[step]}": dl.regenerate(
+            question, lab, trak, some, sampler, remove=REMOVED, repeats=3, step=step
+        )
+        for step in (0, 10, 20, 30, 40)
+    }
 
 
 def _some(outcomes: dl.Outcomes, place: Any) -> dl.Outcomes:
@@ -127,8 +134,9 @@ def main() -> None:
     journey = journey_of(lab, asked, sampler)
     if given.regenerate:
         found = remade(lab, asked, journey, sampler)
-        print(found)
-        told = json.dumps(found.to_json(), indent=1)
+        for name, one in found.items():
+            print(f"{name:8}", one, f"(difference {one.difference:.3f} {one.difference_interval})")
+        told = json.dumps({name: one.to_json() for name, one in found.items()}, indent=1)
         (HERE / "results" / "diffusion-regenerated.json").write_text(told + "\n")
         return
     ends, stands = journey.ends(), journey.targets(STEPS)
