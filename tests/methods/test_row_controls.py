@@ -11,7 +11,14 @@ from dataloupe._errors import BadInput
 from dataloupe.cli._methods import Settings
 from dataloupe.core import Examples, MemoryLab, Question, Subsets
 from dataloupe.learners import SGD
-from dataloupe.methods import BM25, GradientNorm, InputSimilarity, SequenceLength, TrainingLoss
+from dataloupe.methods import (
+    BM25,
+    FeatureSimilarity,
+    GradientNorm,
+    InputSimilarity,
+    SequenceLength,
+    TrainingLoss,
+)
 from dataloupe.testing import AttributorContract, blobs
 
 N = 40
@@ -118,3 +125,13 @@ def test_every_control_has_a_word_on_the_command_line():
     for word, kind in words.items():
         assert type(Settings(method=word).attributor(question())) is kind
     assert Settings(method="training-loss", models=3).attributor(question()).models == 3
+
+
+def test_feature_similarity_is_turned_for_a_loss():
+    of_margin, of_loss = (
+        FeatureSimilarity(models=2).attribute(question(output), MemoryLab()).scores
+        for output in (outputs.margin, outputs.loss)
+    )
+    np.testing.assert_array_equal(of_loss, -of_margin)
+    same = blobs(n=N).labels[:5, None] == blobs(n=N).labels
+    assert of_margin[same.numpy()].mean() > 0 > of_margin[~same.numpy()].mean()
