@@ -54,21 +54,14 @@ def one_batch(
     scale: Callable[[Tensor], Tensor],
 ) -> Float[Tensor, " b"]:
     """The gradients of one component of every row, in one forward and one backward; gives the slopes."""
+    slopes: list[Tensor] = []
 
-    def chosen(values: Tensor) -> Tensor:
-        return values.reshape(len(component), -1).gather(1, component[:, None])[:, 0]
+    def weigh(values: Tensor) -> Tensor:
+        slopes.append(chosen(averaged_slope(output, model, rows, values.detach()), component).float())
+        return scale(slopes[0]).to(values.dtype)
 
-    with torch.enable_grad():
-        params = {name: model.params[name] for name in seen.ruled}
-        tape = Tape(params, len(component), RULES, seen.places, gathered.take)
-        alone = Alone(model, seen.alone, tape.anchor)
-        with tape, alone.watching():
-            values = averaged(output, model, rows)
-        slopes = chosen(averaged_slope(output, model, rows, values.detach())).float()
-        tape.backward((scale(slopes).to(values.dtype) * chosen(values)).sum())
-        alone.finish(gathered.take)
-        gathered.close()
-    return slopes
+    _pass(model, component, seen, gathered, lambda: averaged(output, model, rows), weigh)
+    return slopes[0]
 
 
 def one_draw(
@@ -81,14 +74,31 @@ def one_draw(
     draw: Stream | None,
 ) -> Float[Tensor, "b *c"]:
     """The part of one draw in the gradients of one component of every row; gives the draw's values."""
+    part = 1.0 / output.repeats
+    return _pass(model, component, seen, gathered, lambda: output.value(model, rows, draw), lambda _: part)
+
+
+def chosen(values: Float[Tensor, "b *c"], component: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """One component of every row."""
+    return values.reshape(len(component), -1).gather(1, component[:, None])[:, 0]
+
+
+def _pass(
+    model: TorchModel,
+    component: Int[Tensor, " b"],
+    seen: Survey,
+    gathered: "Gathered",
+    value: Callable[[], Tensor],
+    weigh: Callable[[Tensor], Tensor | float],
+) -> Float[Tensor, "b *c"]:
+    """One forward and one backward of the chosen components, weighed; gives the values."""
     with torch.enable_grad():
         params = {name: model.params[name] for name in seen.ruled}
         tape = Tape(params, len(component), RULES, seen.places, gathered.take)
         alone = Alone(model, seen.alone, tape.anchor)
         with tape, alone.watching():
-            values = output.value(model, rows, draw)
-        chosen = values.reshape(len(component), -1).gather(1, component[:, None])
-        tape.backward(chosen.sum() / output.repeats)
+            values = value()
+        tape.backward((weigh(values) * chosen(values, component)).sum())
         alone.finish(gathered.take)
         gathered.close()
     return values.detach()

@@ -36,7 +36,7 @@ from dataloupe.core import (
     sum_of,
     torch_model,
 )
-from dataloupe.engine._batch import Gathered, one_batch, one_draw, taped, verified
+from dataloupe.engine._batch import Gathered, chosen, one_batch, one_draw, taped, verified
 from dataloupe.engine._compute import (
     HOST,
     Compute,
@@ -195,7 +195,7 @@ class Pass:
                 ]
             )
             slopes = averaged_slope(self.output, self.live, rows, values)
-            return slopes.reshape(len(which), -1).gather(1, which[:, None])[:, 0].float()
+            return chosen(slopes, which).float()
 
     def batch(
         self, pairs: Int[Tensor, "b 2"], use: Use, place: slice, scale: Callable[[Tensor], Tensor]

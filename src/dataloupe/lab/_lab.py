@@ -344,7 +344,7 @@ class Lab:
             )
 
     def _record(self, job: Job, backend: Backend) -> None:
-        if not self.store.units(job.folder):
+        if self.store.read_facts(job.folder, "backend") is None or not self.store.units(job.folder):
             self.store.write_facts(job.folder, "made_by", job.made_by)
             self.store.write_facts(
                 job.folder, "backend", {"backend": dataclasses.asdict(backend), "environment": environment()}

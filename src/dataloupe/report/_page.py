@@ -13,25 +13,14 @@ from markupsafe import Markup
 from dataloupe._errors import StoreError
 from dataloupe._identity import NUMERICS
 from dataloupe._typing import Ids
-from dataloupe.apps import (
-    Counterfactual,
-    Difference,
-    Enrichment,
-    GroupInfluences,
-    Leaks,
-    Likelihoods,
-    Mislabels,
-    Regenerated,
-    Support,
-    WhatIf,
-)
+from dataloupe.apps import WhatIf
 from dataloupe.core import Attribution, Outcomes
 from dataloupe.judge import LDS, Calibration, RemovalTest
 from dataloupe.report._answers import answer_sentence, answer_views
 from dataloupe.report._cards import check_targets, choose_targets, target_cards
 from dataloupe.report._judged import plots, rank_chart, removal_views
 from dataloupe.report._origin import origins
-from dataloupe.report._parts import Parts, judged, sort_parts
+from dataloupe.report._parts import Parts, Use, judged, sort_parts
 from dataloupe.report._receipt import receipt_counts
 from dataloupe.report._uses import panels, use_sentence
 from dataloupe.report._words import between, capital, count, fixed, joined, quoted
@@ -43,24 +32,7 @@ READING = {
     "until they are calibrated.",
 }
 
-Part = (
-    Attribution
-    | Outcomes
-    | LDS
-    | Calibration
-    | RemovalTest
-    | WhatIf
-    | Support
-    | Leaks
-    | Mislabels
-    | GroupInfluences
-    | Difference
-    | Enrichment
-    | Counterfactual
-    | Receipt
-    | Likelihoods
-    | Regenerated
-)
+Part = Attribution | Outcomes | LDS | Calibration | RemovalTest | WhatIf | Use
 
 
 def report(
