@@ -31,7 +31,7 @@ bench-full: $(READY)      ## the same, the full tier
 
 examples: $(READY)        ## five case studies of how two algorithms differ; language, encoder, CLIP, diffusion: who predicts retraining
 	@$(BIN)/python bench/modeldiff.py
-	@for one in language encoder clip; do $(BIN)/python bench/modalities.py --quick --only $$one; done
+	@for one in language encoder clip; do $(BIN)/python bench/modalities.py --quick --only $$one || exit 1; done
 	@$(BIN)/python bench/diffusion.py --quick
 
 clean:                    ## the environment and what was made with it

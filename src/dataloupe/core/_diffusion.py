@@ -145,7 +145,7 @@ class Diffusion:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
-def clean_of(rows: Rows) -> tuple[Float[Tensor, "b *shape"], Int[Tensor, " b"]]:
+def clean_of(rows: Rows) -> tuple[Float[Tensor, "..."], Int[Tensor, "..."]]:
     """The samples of rows and the timesteps that they are about, :data:`ANY` where in all (dl-816); looks at shapes only."""
     inputs = rows.inputs
     if isinstance(inputs, dict):

@@ -24,6 +24,7 @@ from dataloupe.core import (
     State,
     TorchModel,
     call_module,
+    check_timesteps,
     next_tokens,
     said_of,
     train,
@@ -168,6 +169,7 @@ class SGD:
 
     def train(self, data: Examples, weights: Float[Tensor, " n"], *, seed: int) -> TorchModel:
         """The plain loop over the steps."""
+        self._check(Rows(data.inputs, None))
         return train(self, data, weights, seed=seed)  # type: ignore[return-value]
 
     @property
@@ -183,6 +185,7 @@ class SGD:
         """:meth:`step` for M models at once (every tensor has a leading axis M); the states are used up."""
         params = {name: p.requires_grad_() for name, p in states.params.items()}
         module = self._structure.alone if len(states.seed) == 1 else self._structure.training
+        self._check(batches.data)
         rows = self._fed(states.seed, batches)
         predicted = stacked_forward(module, params, states.buffers, rows.inputs)
         losses = (batches.weights * self._losses(predicted, rows, batches.weights, 1)).sum(1) / batches.total
@@ -203,6 +206,11 @@ class SGD:
         predicted = call_module(self._structure.training, {**params, **buffers}, rows.inputs)
         losses = self._losses(predicted, rows, batch.weights, 0)
         return (batch.weights * losses).sum() / batch.total, buffers
+
+    def _check(self, rows: Rows) -> None:
+        """Refuse timesteps that the diffusion has not (dl-816, dl-817)."""
+        if isinstance(self.loss, Diffusion):
+            check_timesteps(rows, self.loss)
 
     def _fed(self, seed: Tensor, batch: Batch) -> Rows:
         """The rows of a batch (or of M), augmented and noised by numbers keyed by (seed, epoch, example id)."""
