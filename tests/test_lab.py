@@ -1,5 +1,6 @@
 """The lab: the same answers as in memory, kept by what made them, and nothing lost to any death."""
 
+import dataclasses
 import random
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import torch
 from _faults import Death, FaultyOS, disk_full
 from lab_job import BACKEND, SUBSETS, make_model, points, question, run
+from torch import nn
 
 from dataloupe import outputs
 from dataloupe._errors import BadInput, CapabilityError, StoreError, TrainingError
@@ -21,7 +23,7 @@ from dataloupe.engine import Backend, Choice
 from dataloupe.lab import Lab
 from dataloupe.lab import _lab as lab_module
 from dataloupe.lab._job import job_of
-from dataloupe.learners import Checkpoints, SklearnLearner
+from dataloupe.learners import SGD, Checkpoints, SklearnLearner
 from dataloupe.run import Processes, Serial
 from dataloupe.solve import Exact, SuffStats
 from dataloupe.store import _local as local_store
@@ -155,6 +157,33 @@ def test_models_behind_outcomes_are_kept_if_asked(tmp_path, no_training):
     quiet(tmp_path, keep_models=True).outcomes(question(), SUBSETS.first(4))
     no_training()
     assert len(quiet(tmp_path).models(question(), SUBSETS.first(4))) == 4
+
+
+def make_held():
+    """A table from a file (the same for every seed), noise of the seed's own, statistics that training moves."""
+    table, noise = nn.Linear(6, 6), nn.Linear(6, 6)
+    with torch.no_grad():
+        table.weight.copy_(torch.arange(36.0).view(6, 6) / 36)
+        table.bias.zero_()
+    module = nn.Sequential(table, noise, nn.BatchNorm1d(6), nn.Linear(6, 3))
+    for part in (table, noise):
+        part.requires_grad_(False)
+    return module
+
+
+def test_models_are_kept_without_what_no_training_moves(tmp_path):
+    """A frozen backbone is not written once a model: it is what the learner starts from."""
+    asked = dataclasses.replace(question(), learner=SGD(make_held, epochs=1, batch_size=8))
+    lab, subsets = quiet(tmp_path), SUBSETS.first(4)
+    found, plain = lab.models(asked, subsets), MemoryLab().models(asked, subsets)
+    for ours, theirs in zip(found, plain, strict=True):
+        assert ours.buffers.keys() == theirs.buffers.keys()
+        for name, right in theirs.buffers.items():
+            torch.testing.assert_close(ours.buffers[name], right, rtol=1e-4, atol=1e-5)
+    folder = job_of("models", asked, subsets, 1).folder
+    written, _ = lab.store.read(folder, lab.store.units(folder)[1])
+    assert {"0.weight", "0.bias"}.isdisjoint(written)
+    assert {"1.weight", "2.running_mean", "2.num_batches_tracked", "3.weight"} <= set(written)
 
 
 def test_models_of_several_seeds_are_refused_not_dropped(tmp_path, no_training):

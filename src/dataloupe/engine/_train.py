@@ -28,6 +28,7 @@ from dataloupe.core import (
     Subsets,
     TorchModel,
     flat_values,
+    must_show_state,
     must_train,
     one_value,
     torch_model,
@@ -91,7 +92,8 @@ def run_unit(work: Work, span: tuple[int, int]) -> Unit:
     healthy = np.isfinite(values).all(axis=1)
     values[~healthy] = np.nan
     tensors = {name: np.stack([one[name] for one in kept]) for name in kept[0]} if kept else {}
-    return Unit(values, np.where(healthy, OK, DIVERGED).astype(np.uint8), tensors)
+    moved = _moved(must_show_state(question.learner), tensors) if kept else {}
+    return Unit(values, np.where(healthy, OK, DIVERGED).astype(np.uint8), moved)
 
 
 def model_tensors(model: Model) -> dict[str, Array]:
@@ -100,16 +102,28 @@ def model_tensors(model: Model) -> dict[str, Array]:
     return {name: tensor.detach().cpu().numpy() for name, tensor in {**live.params, **live.buffers}.items()}
 
 
+def _moved(learner: SteppedLearner, tensors: dict[str, Array]) -> dict[str, Array]:
+    """Without the buffers (and what is held still) that in every model are those of ``learner.init(seed=0)``."""
+    still = learner.init(seed=0).buffers
+    return {
+        name: array
+        for name, array in tensors.items()
+        if name not in still or not (array == still[name].numpy()).all()
+    }
+
+
 def rebuilt(
-    learner: SteppedLearner, arrays: dict[str, Array], i: int, data: Examples, kept: Bool[np.ndarray, " n"]
+    learner: SteppedLearner,
+    blank: State,
+    arrays: dict[str, Array],
+    i: int,
+    origin: Origin,
 ) -> Model:
-    """Model i of the tensors that :func:`model_tensors` gave, trained on the rows ``kept``."""
-    blank = learner.init(seed=0)
+    """Model i of a unit's tensors; buffers that the unit has not are those of ``blank``, which is ``learner.init(seed=0)``."""
     tensors = {k: torch.from_numpy(np.array(array[i])) for k, array in arrays.items() if k != "status"}
     params = {name: tensors[name] for name in blank.params}
-    buffers = {name: tensors[name] for name in blank.buffers}
+    buffers = {name: tensors.get(name, still) for name, still in blank.buffers.items()}
     model = learner.model(State(params, buffers, {}, blank.step, blank.seed))
-    origin = Origin(data.fingerprint, kept)
     return dataclasses.replace(model, origin=origin) if isinstance(model, TorchModel) else model
 
 

@@ -20,6 +20,7 @@ from dataloupe.core import (
     Features,
     Model,
     ModelSource,
+    Origin,
     Outcomes,
     Question,
     Runner,
@@ -157,10 +158,11 @@ class Lab:
         if isinstance(learner, ModelSource):
             return learner.models()[: subsets.count]
         stepped = must_show_state(learner)
+        blank, fingerprint = stepped.init(seed=0), question.train.fingerprint
         found: list[Model] = []
         for start, stop, arrays in self._units(job_of("models", question, subsets, 1), keep=True):
-            kept = subsets.masks(slice(start, stop))
-            found.extend(rebuilt(stepped, arrays, i, question.train, kept[i]) for i in range(stop - start))
+            origins = [Origin(fingerprint, kept) for kept in subsets.masks(slice(start, stop))]
+            found.extend(rebuilt(stepped, blank, arrays, i, origin) for i, origin in enumerate(origins))
         return found
 
     def features(self, question: Question, subsets: Subsets, k: int, sketch: Sketch) -> Features:
