@@ -98,8 +98,7 @@ def methods(modality: str, *, quick: bool = False) -> dict[str, dl.AbstractAttri
         found["sequence length"] = dl.SequenceLength()
     if quick:
         return found | {"TRAK, models: 5": dl.TRAK(models=5)}
-    if modality != "language":
-        found["feature similarity"] = dl.FeatureSimilarity(models=5)
+    found["feature similarity"] = dl.FeatureSimilarity(models=5)
     found["gradient similarity"] = dl.GradientSimilarity(models=5)
     found["gradient norm"] = dl.GradientNorm(models=5)
     found["training loss"] = dl.TrainingLoss(models=5)

@@ -37,6 +37,7 @@ def small_garments(n, seed):
         {"sample": sample, "timestep": torch.full((n,), -1)},
         images=images,
         texts=[f"garment {i}" for i in range(n)],
+        meta={"class": ["bag" if i % 2 else "trouser" for i in range(n)]},
     )
 
 

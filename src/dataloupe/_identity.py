@@ -23,7 +23,7 @@ from torch import Tensor
 from dataloupe._errors import BadInput
 from dataloupe._typing import Array
 
-NUMERICS = 5
+NUMERICS = 6
 """Raised by hand when the answers of the library change; golden hashes guard it."""
 
 _GOLDEN = 0x9E3779B97F4A7C15

@@ -8,16 +8,16 @@ import torch
 from denoisers import DIFFUSION, Linear, clouds, held, small_unet
 
 from dataloupe import outputs
-from dataloupe._errors import BadInput
+from dataloupe._errors import BadInput, CapabilityError
 from dataloupe.core import ANY, Diffusion, Examples, MemoryLab, Question, Rows, Subsets, draws_of
-from dataloupe.engine import Pass
+from dataloupe.engine import Compute, Pass, features
 from dataloupe.engine._batch import taped
 from dataloupe.engine._compute import plain_gradient
 from dataloupe.judge import lds
 from dataloupe.lab import Lab
 from dataloupe.learners import SGD, Checkpoints
 from dataloupe.methods import TRAK, ByProxy, Influence
-from dataloupe.solve import FactoredSketch
+from dataloupe.solve import Exact, FactoredSketch
 from dataloupe.testing import OutputContract
 
 
@@ -195,3 +195,26 @@ def test_what_does_not_fit():
         )
     with pytest.raises(BadInput, match="dl-711"):
         ByProxy(TRAK(), outputs.DenoisingLoss(DIFFUSION), sign=0)
+
+
+class Steep(torch.nn.Module):
+    """Says six times the sample; the way back goes through numbers that fp16 has not."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = (torch.nn.Parameter(torch.tensor([v])) for v in (1e-4, 300.0))
+
+    def forward(self, sample, timestep):  # noqa: ARG002
+        return self.last * (self.first * sample * 200.0)
+
+
+def test_gradients_of_a_draw_that_overflow_in_fp16_are_told_and_bf16_holds_them():
+    data = Examples(clouds(5).inputs | {"sample": clouds(5).inputs["sample"].half()})
+    learner = Checkpoints(Steep().half(), [Steep().half().state_dict()])
+    asked = Question(learner, data, data[:2], outputs.DenoisingLoss(DIFFUSION, repeats=3))
+    model, sketch = learner.models()[0], Exact()
+    with pytest.raises(CapabilityError, match=r"dl-247.*bf16"):
+        features(asked, model, sketch)
+    held_by = features(asked, model, sketch, Compute(precision="bf16"))
+    full = features(asked, model, sketch, Compute(precision="fp32"))
+    np.testing.assert_allclose(held_by.train.whole(), full.train.whole(), rtol=0.1)

@@ -11,6 +11,7 @@ from dataloupe import BadInput
 from dataloupe.apps import Journey, Likelihoods, Regenerated
 from dataloupe.core import DenseAttribution, Examples, Info
 from dataloupe.report import report
+from dataloupe.report._tokens import _words
 
 VOCABULARY = ["<pad>", "a", "fox", "<b>", "\n"]
 
@@ -174,3 +175,17 @@ def test_latents_have_no_pictures(tmp_path: Path) -> None:
     shown = Likelihoods(latent, found.steps, found.seeming, found.ending, 8)
     panel = way(page(report(tmp_path / "page.html", shown)))
     assert not panel.all("img") and "t 99 · 40%" in panel.text
+
+
+@pytest.mark.parametrize(
+    ("names", "tokens", "words"),
+    [
+        (["play", "##ing", "cards"], [0, 1, 2], (" play", "ing", " cards")),
+        (["\u0120the", "\u010a", "re", "\u0120"], [0, 2, 1, 3], (" the", "re", "\u23ce", " ")),
+        (["\u2581of", "ten"], [0, 1], (" of", "ten")),
+        (["a", "\n", ""], [0, 1, 2], ("a", "\u23ce", "\u00b7")),
+    ],
+    ids=["WordPiece", "byte-level BPE", "SentencePiece", "characters"],
+)
+def test_tokens_are_read_as_words(names: list[str], tokens: list[int], words: tuple[str, ...]) -> None:
+    assert _words(names, tokens) == words

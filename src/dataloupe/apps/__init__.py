@@ -35,6 +35,7 @@ from dataloupe.apps._mislabels import mislabels as mislabels
 from dataloupe.apps._modeldiff import chosen_apart as chosen_apart
 from dataloupe.apps._modeldiff import compare as compare
 from dataloupe.apps._regenerate import Regenerated as Regenerated
+from dataloupe.apps._regenerate import check_regenerate as check_regenerate
 from dataloupe.apps._regenerate import regenerate as regenerate
 from dataloupe.apps._sample_size import Spread as Spread
 from dataloupe.apps._sample_size import detectable as detectable

@@ -101,7 +101,8 @@ def regenerate(
 
     Source: Georgiev et al. 2023, section 5; Zheng et al. 2024, section 4.3.
     """
-    _check(question, attribution, journey, remove, repeats)
+    check_regenerate(question, remove, repeats)
+    _check_rows(question, attribution, journey)
     sign: Literal["helps", "hurts"] = "hurts" if sign_of_better(question.output) < 0 else "helps"
     tops = [attribution.top(j, remove, sign=sign) for j in range(len(journey))]
     parts = [journey.part([j]) for j in range(len(journey))]
@@ -134,7 +135,8 @@ def regenerate(
     )  # fmt: skip
 
 
-def _check(question: Question, attribution: Attribution, journey: Journey, remove: int, repeats: int) -> None:
+def check_regenerate(question: Question, remove: int, repeats: int) -> None:
+    """Refuse what :func:`regenerate` would, before anything is attributed (dl-734, dl-749)."""
     if not isinstance(question.learner, Learner):
         raise CapabilityError(
             "dl-734",
@@ -149,6 +151,10 @@ def _check(question: Question, attribution: Attribution, journey: Journey, remov
             found=f"{question.n} training examples",
             do=f"remove 1 to {question.n - 1}, and take 2 seeds or more",
         )
+
+
+def _check_rows(question: Question, attribution: Attribution, journey: Journey) -> None:
+    """Refuse scores of other rows than one for every sample."""
     if (attribution.n, attribution.m) != (question.n, question.m) or question.m != len(journey):
         raise BadInput(
             "dl-749",

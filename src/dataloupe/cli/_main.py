@@ -17,6 +17,7 @@ from dataloupe.cli._doctor import Doctor
 from dataloupe.cli._export import Export
 from dataloupe.cli._forget import Forget
 from dataloupe.cli._groups import Groups
+from dataloupe.cli._journey import Journey
 from dataloupe.cli._judge import Judge
 from dataloupe.cli._leaks import Leaks
 from dataloupe.cli._mislabels import Mislabels
@@ -42,6 +43,7 @@ Verbs = (
     | Annotated[Leaks, tyro.conf.subcommand("leaks")]
     | Annotated[Mislabels, tyro.conf.subcommand("mislabels")]
     | Annotated[Space, tyro.conf.subcommand("space")]
+    | Annotated[Journey, tyro.conf.subcommand("journey")]
     | Annotated[Diff, tyro.conf.subcommand("diff")]
     | Annotated[Forget, tyro.conf.subcommand("forget")]
     | Annotated[Unlearn, tyro.conf.subcommand("unlearn")]

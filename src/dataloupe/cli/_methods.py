@@ -8,10 +8,11 @@ import tyro
 
 from dataloupe._errors import BadInput
 from dataloupe.cli._base import MaybeNumber, MaybeShare
-from dataloupe.core import AbstractAttributor, Question, Subsets
+from dataloupe.core import AbstractAttributor, Diffusion, Question, Subsets
 from dataloupe.methods import (
     BM25,
     TRAK,
+    ByProxy,
     Datamodel,
     FeatureSimilarity,
     GradientNorm,
@@ -22,9 +23,11 @@ from dataloupe.methods import (
     SequenceLength,
     TrainingLoss,
 )
+from dataloupe.outputs import PredictionNorm
 
 Method = Literal[
     "trak",
+    "d-trak",
     "influence",
     "datamodel",
     "gradient-similarity",
@@ -47,7 +50,7 @@ class Settings:
     """A method and its hyperparameters; what is not given keeps the method's own default."""
 
     method: Annotated[Method, tyro.conf.arg(name="with", metavar="METHOD")]
-    """the method: trak, influence, datamodel; or a control: gradient-similarity, feature-similarity, input-similarity, gradient-norm, training-loss, bm25, sequence-length, random"""
+    """the method: trak, influence, datamodel, of diffusion models d-trak; or a control: gradient-similarity, feature-similarity, input-similarity, gradient-norm, training-loss, bm25, sequence-length, random"""
     models: MaybeNumber = None
     """trak, influence, similarities: over how many models"""
     dim: MaybeNumber = None
@@ -113,6 +116,25 @@ def _datamodel(question: Question, given: dict[str, Any]) -> AbstractAttributor:
     return Datamodel(Subsets(n=question.n, **recipe), **given)
 
 
+def _d_trak(question: Question, given: dict[str, Any]) -> AbstractAttributor:
+    """TRAK by way of the norm of what the model says, under the draws of the question's own output (dl-999)."""
+    norm = PredictionNorm(diffusion_of(question), repeats=question.output.repeats)
+    return ByProxy(TRAK(**_worded(given)), norm)
+
+
+def diffusion_of(question: Question) -> Diffusion:
+    """What the question's output takes noise away from (dl-999 where that is none of a diffusion model)."""
+    found = getattr(question.output, "diffusion", None)
+    if isinstance(found, Diffusion):
+        return found
+    raise BadInput(
+        "dl-999",
+        asked="what only a diffusion model has",
+        found=f"a question about the {question.output.name}",
+        do="ask about outputs.DenoisingLoss(diffusion)",
+    )
+
+
 def _worded(given: dict[str, Any]) -> dict[str, Any]:
     """Flags in the words of the methods."""
     words = {"uncurved": ("curved", False), "by_layer": ("blocks", "layer")}
@@ -128,6 +150,7 @@ METHODS: dict[str, tuple[Maker, frozenset[str]]] = {
         lambda _, given: TRAK(**_worded(given)),
         _TRAK | {"fraction", "seed"},
     ),
+    "d-trak": (_d_trak, _TRAK | {"fraction", "seed"}),
     "influence": (
         lambda _, given: Influence(**_worded(given)),
         frozenset({"models", "damping", "uncurved", "fraction", "seed"}),

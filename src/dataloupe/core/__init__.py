@@ -17,10 +17,14 @@ from dataloupe.core._checkpointing import without_checkpointing as without_check
 from dataloupe.core._chunked import Chunked as Chunked
 from dataloupe.core._diffusion import ANY as ANY
 from dataloupe.core._diffusion import Diffusion as Diffusion
+from dataloupe.core._diffusion import as_called as as_called
 from dataloupe.core._diffusion import check_timesteps as check_timesteps
 from dataloupe.core._diffusion import clean_of as clean_of
 from dataloupe.core._diffusion import noised_inputs as noised_inputs
 from dataloupe.core._diffusion import said_of as said_of
+from dataloupe.core._draws import PROBES as PROBES
+from dataloupe.core._draws import OneDraw as OneDraw
+from dataloupe.core._draws import draw_signs as draw_signs
 from dataloupe.core._examples import Card as Card
 from dataloupe.core._examples import Examples as Examples
 from dataloupe.core._examples import Rows as Rows
@@ -91,6 +95,7 @@ from dataloupe.core._question import sign_of_better as sign_of_better
 from dataloupe.core._subsets import Subsets as Subsets
 from dataloupe.core._tokens import IGNORED as IGNORED
 from dataloupe.core._tokens import next_tokens as next_tokens
+from dataloupe.core._tokens import real_tokens as real_tokens
 from dataloupe.core._tokens import token_ids as token_ids
 from dataloupe.core._transform import BoundedTransform as BoundedTransform
 from dataloupe.core._transform import Transform as Transform

@@ -166,6 +166,21 @@ def noised_inputs(rows: Rows, noisy: Tensor, timesteps: Int[Tensor, " b"]) -> In
     return {**rows.inputs, "sample": noisy, "timestep": timesteps}  # type: ignore[dict-item]
 
 
+def as_called(inputs: Inputs) -> Inputs:
+    """Inputs that a module can be called with as they stand: those of samples that name no timestep, at timestep 0.
+
+    >>> as_called({"sample": torch.zeros(2, 1), "timestep": torch.tensor([-1, 7])})["timestep"].tolist()
+    [0, 7]
+    """
+    if (
+        isinstance(inputs, dict)
+        and isinstance(inputs.get("sample"), Tensor)
+        and isinstance(inputs.get("timestep"), Tensor)
+    ):
+        return {**inputs, "timestep": inputs["timestep"].clamp(min=0)}
+    return inputs
+
+
 def said_of(found: Any, sample: Tensor) -> Tensor:
     """What a model said of noised samples, a tensor of their shape (dl-818)."""
     if isinstance(found, Tensor) and found.shape == sample.shape:

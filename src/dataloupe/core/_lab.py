@@ -48,13 +48,15 @@ class Features(NamedTuple):
     """Gradients of the outputs at one model, sketched.
 
     ``train [n, d]`` of the train output, ``slope [n]`` minus dLoss/dvalue there, ``targets [m, d]``; ``facts`` tell how
-    they were made.
+    they were made. ``draws [n q, d]``, of a train output of many draws: q rows for each example, whose outer products are on average
+    those of the gradients of its single draws (:func:`draw_signs`); None of an output without.
     """
 
     train: Chunked
     slope: Float[np.ndarray, " n"]
     targets: Float[np.ndarray, "m d"]
     facts: Facts
+    draws: Chunked | None = None
 
     @property
     def finite(self) -> bool:
@@ -130,7 +132,8 @@ class Lab(Protocol):
     ) -> Swept:
         """Every row's gradient at model k of the subsets, times ``scale(slopes)``, to ``use``.
 
-        Contributions come batch by batch, as factors where these are smaller; they add up over uses.
+        Contributions come batch by batch, as factors where these are smaller; they add up over uses. Of an output of many draws
+        they come draw by draw, each a share of the mean: they add up over draws, too, and ``scale`` sees the draw's own slopes.
         """
         ...
 

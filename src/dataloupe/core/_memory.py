@@ -1,17 +1,21 @@
 """A lab in memory, in plain loops: the reference that faster labs are held against, and a lab for tests."""
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dataloupe._errors import CapabilityError
 from dataloupe._identity import identity
 from dataloupe._typing import Array, Facts
 from dataloupe.core._chunked import Chunked
+from dataloupe.core._diffusion import as_called
+from dataloupe.core._draws import OneDraw, draw_signs
 from dataloupe.core._examples import Examples
 from dataloupe.core._factors import Contribution, Direct, Use
 from dataloupe.core._finetune import Seen, Tuned, Tuning
@@ -19,8 +23,9 @@ from dataloupe.core._lab import Embeddings, Features, Side, Sketch, Swept, count
 from dataloupe.core._learner import ModelSource, must_train
 from dataloupe.core._model import Model, TorchModel, call_module
 from dataloupe.core._outcomes import DIVERGED, OK, Outcomes
-from dataloupe.core._question import Output, Question, averaged, averaged_slope
+from dataloupe.core._question import Output, Question, averaged_slope, draws_of
 from dataloupe.core._subsets import Subsets
+from dataloupe.core._tokens import real_tokens
 
 
 class MemoryLab:
@@ -62,21 +67,28 @@ class MemoryLab:
         """Batch-of-one autograd, then the sketch."""
         shapes = {name: p.shape for name, p in torch_model(self.models(question, subsets)[k]).params.items()}
         projection = sketch.bind(shapes)
-        found: dict[Side, Array] = {}
-        swept = Swept(np.empty(0), {})
-        sides: tuple[tuple[Side, int], ...] = (("targets", question.m), ("train", question.n))
-        for side, rows in sides:
-            out = torch.zeros(rows, projection.width)
 
-            def use(name: str, uses: list[Contribution], place: slice, out: Tensor = out) -> None:
+        def sketched(asked: Question, side: Side) -> tuple[Array, Swept]:
+            out = torch.zeros(asked.n if side == "train" else asked.m, projection.width)
+
+            def use(name: str, uses: list[Contribution], place: slice) -> None:
                 projection.add(out[place], name, *uses)
 
-            swept = self.gradients(question, subsets, k, side, use)
-            found[side] = out.numpy()
-        made = counted(found["train"], swept.slope)
-        asked = counted(found["targets"], np.zeros(question.m))
+            swept = self.gradients(asked, subsets, k, side, use)
+            return out.numpy(), swept
+
+        (targets, _), (train, swept) = sketched(question, "targets"), sketched(question, "train")
+        made, asked = counted(train, swept.slope), counted(targets, np.zeros(question.m))
         facts = swept.facts | made | {"not_finite": made["not_finite"] + asked["not_finite"]}
-        return Features(Chunked.of(found["train"]), swept.slope, found["targets"], facts)
+        repeats, draws = question.on_train.repeats, None
+        if repeats > 1:
+            alone = [OneDraw(question.on_train, r) for r in range(repeats)]
+            each = np.stack(
+                [sketched(dataclasses.replace(question, train_output=one), "train")[0] for one in alone]
+            )
+            signs = draw_signs(np.arange(question.n), repeats).astype(np.float32)
+            draws = Chunked.of(np.einsum("nqr,rnd->nqd", signs, each).reshape(-1, projection.width))
+        return Features(Chunked.of(train), swept.slope, targets, facts, draws)
 
     def gradients(
         self,
@@ -181,17 +193,32 @@ def torch_model(model: Model) -> TorchModel:
 
 
 def last_layer_inputs(model: TorchModel, data: Examples, rows: int = 1024) -> Array:
-    """What the last module with parameters sees, flattened to ``[b, e]``."""
+    """What the last module with parameters sees, ``[b, e]``: of sequences of tokens the mean over tokens, else flattened.
+
+    Samples of a diffusion that name no timestep are looked at in timestep 0.
+    """
     last = [module for module in model.module.modules() if list(module.parameters(recurse=False))][-1]
     seen: list[Tensor] = []
-    handle = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().flatten(1)))
+    found: list[Tensor] = []
+    handle = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     try:
         with torch.no_grad():
             for start in range(0, len(data), rows):
-                model.predict(data.take(np.arange(start, min(start + rows, len(data)))).inputs)
+                some = data.take(np.arange(start, min(start + rows, len(data))))
+                model.predict(as_called(some.inputs))
+                found.append(_pooled(seen[-1], real_tokens(some)))
+                seen.clear()
     finally:
         handle.remove()
-    return torch.cat(seen).float().cpu().numpy()
+    return torch.cat(found).float().cpu().numpy()
+
+
+def _pooled(seen: Tensor, real: Bool[Tensor, "b t"] | None) -> Float[Tensor, "b e"]:
+    """One vector a row: the mean over the places that hold a token, where there is something for each place."""
+    if real is None or seen.ndim != 3 or seen.shape[:2] != real.shape:
+        return seen.flatten(1)
+    weight = real.to(seen)[:, :, None]
+    return (seen * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
 def several_components(question: Question, found: int) -> CapabilityError:
@@ -210,17 +237,24 @@ def _plain_gradients(
     params = {name: p.detach().clone().requires_grad_() for name, p in model.params.items()}
     live = model.with_params(params)
     slopes: list[Tensor] = []
+    draws = draws_of(output) if output.repeats > 1 else [None]
     for i in range(len(data)):
         rows = data.take([i])
-        values = averaged(output, live, rows)
-        slope = averaged_slope(output, live, rows, values.detach()).reshape(-1).float()
+        each = [output.value(live, rows, draw) for draw in draws]
+        own = [
+            output.slope(live, rows, value.detach(), draw).reshape(-1).float()
+            for value, draw in zip(each, draws, strict=True)
+        ]
+        mean = torch.stack([value.detach() for value in each]).mean(0)
+        slope = averaged_slope(output, live, rows, mean).reshape(-1).float()
         for c in torch.nonzero(output.valid(rows)[0]).flatten().tolist():
-            scaled = values.reshape(-1)[c] * scale(slope[c : c + 1])[0]
-            gradients = torch.autograd.grad(
-                scaled, list(params.values()), retain_graph=True, allow_unused=True
-            )
-            for name, gradient in zip(params, gradients, strict=True):
-                if gradient is not None:
-                    use(name, [Direct(gradient.detach()[None])], slice(len(slopes), len(slopes) + 1))
+            for value, at in zip(each, own, strict=True):
+                scaled = value.reshape(-1)[c] * scale(at[c : c + 1])[0] / len(draws)
+                gradients = torch.autograd.grad(
+                    scaled, list(params.values()), retain_graph=True, allow_unused=True
+                )
+                for name, gradient in zip(params, gradients, strict=True):
+                    if gradient is not None:
+                        use(name, [Direct(gradient.detach()[None])], slice(len(slopes), len(slopes) + 1))
             slopes.append(slope[c].detach())
     return torch.stack(slopes).numpy()

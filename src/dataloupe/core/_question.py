@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._identity import Stream, canonical, identity
+from dataloupe.core._diffusion import as_called
 from dataloupe.core._examples import Examples, Rows
 from dataloupe.core._learner import Learner, ModelSource, SteppedLearner
 from dataloupe.core._model import Model
@@ -237,7 +238,7 @@ def flat_values(
     A block has no more rows than fit with all that the models predict: a language model does for every token.
     """
     with torch.no_grad():
-        predicted = k * model.predict(question.targets.take([0]).inputs).numel()
+        predicted = k * model.predict(as_called(question.targets.take([0]).inputs)).numel()
     found = []
     for _, rows in question.blocks(question.targets, max(1, min(_ROWS, _PREDICTED // max(1, predicted)))):
         valid = question.output.valid(rows)
@@ -259,6 +260,6 @@ def _probe(question: Question) -> list[float] | None:
         return None
     rows = question.train.take(np.arange(min(2, question.n)))
     with torch.no_grad():
-        output = learner.model(learner.init(seed=0)).predict(rows.inputs).double().flatten()[:20]
+        output = learner.model(learner.init(seed=0)).predict(as_called(rows.inputs)).double().flatten()[:20]
     scale = float(output.abs().max()) or 1.0
     return [round(float(v) / scale, 3) + 0.0 for v in output] + [float(f"{scale:.2e}")]

@@ -34,7 +34,7 @@ def next_tokens(rows: Rows) -> Int[Tensor, "*b t"]:
             found=f"inputs {_described(ids)}",
             do='give token ids [n, t] as whole numbers, or {"input_ids": ..., "attention_mask": ...}',
         )
-    real = _real(inputs.get(_named(inputs, "attention_mask")) if isinstance(inputs, dict) else None, ids)
+    real = _real(inputs, ids)
     if labels is None:
         own = inputs.get("labels", ids) if isinstance(inputs, dict) else ids
         if own.shape != ids.shape:
@@ -61,8 +61,20 @@ def next_tokens(rows: Rows) -> Int[Tensor, "*b t"]:
     return torch.where(real, labels, IGNORED)
 
 
-def _real(mask: Any, ids: Tensor) -> Bool[Tensor, "*b t"]:
+def real_tokens(rows: Rows) -> Bool[Tensor, "*b t"] | None:
+    """Which places of every sequence hold a token; None for rows that are no sequences of token ids.
+
+    >>> ids, mask = torch.tensor([[5, 6, 0]]), torch.tensor([[1, 1, 0]])
+    >>> real_tokens(Rows({"input_ids": ids, "attention_mask": mask}, None)).tolist()
+    [[True, True, False]]
+    """
+    ids = token_ids(rows)
+    return _real(rows.inputs, ids) if _whole(ids) and ids.ndim >= 2 else None
+
+
+def _real(inputs: Any, ids: Tensor) -> Bool[Tensor, "*b t"]:
     """Which places hold a token: of a mask of pairs, those that see themselves."""
+    mask = inputs.get(_named(inputs, "attention_mask")) if isinstance(inputs, dict) else None
     if not isinstance(mask, Tensor):
         return torch.ones_like(ids, dtype=torch.bool)
     if mask.ndim <= ids.ndim:

@@ -72,10 +72,21 @@ def one_draw(
     seen: Survey,
     gathered: "Gathered",
     draw: Stream | None,
-) -> Float[Tensor, "b *c"]:
-    """The part of one draw in the gradients of one component of every row; gives the draw's values."""
-    part = 1.0 / output.repeats
-    return _pass(model, component, seen, gathered, lambda: output.value(model, rows, draw), lambda _: part)
+    scale: Callable[[Tensor], Tensor] | None,
+) -> tuple[
+    Float[Tensor, "b *c"], Float[Tensor, " b"] | None
+]:  # budget: 8 parameters, as of `one_batch`, and the draw
+    """The share of one draw in the gradients of one component of every row; gives the draw's values, and its slopes if ``scale`` wants them."""
+    share, slopes = 1.0 / output.repeats, list[Tensor]()
+
+    def weigh(values: Tensor) -> Tensor | float:
+        if scale is None:
+            return share
+        slopes.append(chosen(output.slope(model, rows, values.detach(), draw), component).float())
+        return scale(slopes[0]).to(values.dtype) * share
+
+    values = _pass(model, component, seen, gathered, lambda: output.value(model, rows, draw), weigh)
+    return values, slopes[0] if slopes else None
 
 
 def chosen(values: Float[Tensor, "b *c"], component: Int[Tensor, " b"]) -> Float[Tensor, " b"]:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from dataloupe.core import (
     averaged,
     averaged_slope,
     counted,
+    draw_signs,
     draws_of,
     last_layer_inputs,
     merged,
@@ -50,8 +52,6 @@ WRONG = 0.01
 """The relative distance from which two gradients are not the same (in half precision: 16 units of rounding)."""
 BROKEN = 4.0
 """So many times the error of a dense random sketch is no sketch any more."""
-DRAWS = 4
-"""A batch on a CPU may hold the values of so many draws of an output as if they were one."""
 SAMPLED = 16
 """So many rows are looked at."""
 
@@ -62,10 +62,12 @@ def features(question: Question, model: Model, sketch: Sketch, compute: Compute 
     Of a diverged model they are not finite; methods leave it out and count it. Raises as :class:`Pass` does.
     """
     sides: tuple[Side, ...] = ("train", "targets")
-    (train, slope, made), (targets, _, asked) = (
+    train, targets = (
         Featuriser(Pass(question, model, side, compute), sketch).rows(slice(0, None)) for side in sides
     )
-    return Features(Chunked.of(train), slope, targets, both_sides(made, asked))
+    draws = None if train.draws is None else Chunked.of(train.draws)
+    facts = both_sides(train.facts, targets.facts)
+    return Features(Chunked.of(train.features), train.slope, targets.features, facts, draws)
 
 
 def both_sides(train: Facts, targets: Facts) -> Facts:
@@ -114,7 +116,7 @@ class Pass:
 
     def __init__(self, question: Question, model: Model, side: Side, compute: Compute = HOST) -> None:
         train = side == "train"
-        self.compute, self.given = compute, torch_model(model)
+        self.side, self.compute, self.given = side, compute, torch_model(model)
         self.live = compute.model(self.given)
         self.data = question.train if train else question.targets
         self.output = question.on_train if train else question.output
@@ -138,23 +140,22 @@ class Pass:
     def sweep(
         self, rows: slice, use: Use, scale: Callable[[Tensor], Tensor] = torch.ones_like
     ) -> Float[np.ndarray, " rows"]:
-        """The gradients of some rows, to ``use`` with their places in the whole; gives their slopes."""
-        return self._swept(rows, self.at_once, lambda block, place: self.batch(block, use, place, scale))
+        """The gradients of some rows, to ``use`` with their places in the whole; gives their slopes.
 
-    def sweep_apart(self, rows: slice, use: Use) -> Float[np.ndarray, " rows"]:
-        """The same for what adds up: each use of a parameter as it comes, and one draw of the output after the other.
-
-        Nothing is held for another use or draw, so that batches are as large as those of a single draw.
+        Of an output of many draws they come draw by draw, each a share of the mean, so that batches are as large as those of one draw.
         """
-        return self._swept(
-            rows, self._rows_of(self._once), lambda block, place: self._batch_apart(block, use, place)
-        )
+        wanted = None if scale is torch.ones_like else scale
+        return self._swept(rows, lambda block, place: self._batch(block, use, place, wanted))
 
-    def _swept(
-        self, rows: slice, at_once: int, batch: Callable[[Tensor, slice], Tensor]
+    def sweep_apart(
+        self, rows: slice, use: Use, after: Callable[[slice, int], None] = lambda _, __: None
     ) -> Float[np.ndarray, " rows"]:
+        """The same for what adds up over uses, too: each use of a parameter as it comes. ``after`` hears the end of every draw of a batch."""
+        return self._swept(rows, lambda block, place: self._batch(block, use, place, None, after))
+
+    def _swept(self, rows: slice, batch: Callable[[Tensor, slice], Tensor]) -> Float[np.ndarray, " rows"]:
         slopes, start = [], rows.start
-        for block in self.pairs[rows].split(at_once):
+        for block in self.pairs[rows].split(self._rows_of(self._once)):
             place = slice(start, start + len(block))
             slopes.append(batch(block, place))
             start = place.stop
@@ -162,12 +163,11 @@ class Pass:
 
     @property
     def at_once(self) -> int:
-        """How many rows a batch has: of an output of many draws, a few times as much memory, lest every call be a small one."""
-        return self._rows_of(self.seen, min(DRAWS, self.output.repeats))
+        """How many rows a batch has whose draws are all there together."""
+        return self._rows_of(self.seen)
 
-    def _rows_of(self, seen: Survey, times: int = 1) -> int:
+    def _rows_of(self, seen: Survey) -> int:
         most, numbers, largest = self.compute.at_once
-        numbers *= times if self.compute.on.type == "cpu" else 1
         fitting = min(numbers // max(1, seen.numbers), largest // max(1, seen.largest))
         return int(np.clip(fitting, 1, most))
 
@@ -181,21 +181,32 @@ class Pass:
             full = self.compute.full(self.given)
             return surveyed(self.output, full, self.data, self.compute, draw)
 
-    def _batch_apart(self, pairs: Int[Tensor, "b 2"], use: Use, place: slice) -> Float[Tensor, " b"]:
-        """The gradients of some (example, component), use by use and draw by draw; gives their slopes."""
+    def _batch(
+        self,
+        pairs: Int[Tensor, "b 2"],
+        use: Use,
+        place: slice,
+        scale: Callable[[Tensor], Tensor] | None,
+        after: Callable[[slice, int], None] | None = None,
+    ) -> Float[Tensor, " b"]:
+        """The gradients of some (example, component), draw by draw, and use by use where somebody listens; gives their slopes."""
         checked = self._checked(use) if in_fp16(self.live) else use
         rows, which = self.compute.rows(self.data.take(pairs[:, 0])), pairs[:, 1].to(self.compute.on)
         draws = draws_of(self.output) if self.output.repeats > 1 else [None]
-        gathered = Gathered(dict.fromkeys(self._once.uses, 1), checked, place)
+        uses = self._once.uses if after is None else dict.fromkeys(self._once.uses, 1)
+        gathered = Gathered(uses, checked, place)
+        values, slopes = [], None
         with self.compute.running():
-            values = sum_of(
-                [
-                    one_draw(self.output, self.live, rows, which, self._once, gathered, draw) / len(draws)
-                    for draw in draws
-                ]
-            )
-            slopes = averaged_slope(self.output, self.live, rows, values)
-            return chosen(slopes, which).float()
+            for number, draw in enumerate(draws):
+                found, slopes = one_draw(
+                    self.output, self.live, rows, which, self._once, gathered, draw, scale
+                )
+                values.append(found / len(draws))
+                if after is not None:
+                    after(place, number)
+            if slopes is None or len(draws) > 1:
+                slopes = chosen(averaged_slope(self.output, self.live, rows, sum_of(values)), which).float()
+            return slopes
 
     def batch(
         self, pairs: Int[Tensor, "b 2"], use: Use, place: slice, scale: Callable[[Tensor], Tensor]
@@ -262,16 +273,51 @@ class Featuriser:
         known = error[error.isfinite()]
         return float(known.mean().sqrt()) if len(known) else None
 
-    def rows(self, rows: slice) -> tuple[Float[np.ndarray, "b d"], Float[np.ndarray, " b"], Facts]:
-        """The sketched gradients of some rows, their slopes, and how they were made."""
+    def rows(self, rows: slice) -> "Rendered":
+        """The sketched gradients of some rows."""
         first, last, _ = rows.indices(len(self.ready.pairs))
-        out = torch.zeros(last - first, self.projection.width, device=self.ready.compute.on)
+        found, repeats = self._zeros(last - first), self.ready.output.repeats
+        if repeats == 1 or self.ready.side == "targets":
+
+            def add(name: str, uses: list[Contribution], place: slice) -> None:
+                self.projection.add(found[place.start - first : place.stop - first], name, *uses)
+
+            return self._rendered(found, self.ready.sweep_apart(slice(first, last), add), None)
+        one = self._zeros(0)
+        signs = torch.from_numpy(draw_signs(np.arange(first, last), repeats)).to(found)
+        draws = torch.zeros(*signs.shape[:2], found.shape[1], device=found.device)
 
         def use(name: str, uses: list[Contribution], place: slice) -> None:
-            self.projection.add(out[place.start - first : place.stop - first], name, *uses)
+            nonlocal one
+            if len(one) != place.stop - place.start:
+                one = self._zeros(place.stop - place.start)
+            self.projection.add(one, name, *uses)
 
-        slopes, found = self.ready.sweep_apart(slice(first, last), use), to_host(out).numpy()
-        return found, slopes, self.facts | counted(found, slopes)
+        def after(place: slice, draw: int) -> None:
+            mine = slice(place.start - first, place.stop - first)
+            found[mine] += one
+            for q in range(draws.shape[1]):
+                draws[mine, q].addcmul_(one, signs[mine, q, draw, None] * repeats)
+            one.zero_()
+
+        return self._rendered(found, self.ready.sweep_apart(slice(first, last), use, after), draws)
+
+    def _zeros(self, rows: int) -> Tensor:
+        return torch.zeros(rows, self.projection.width, device=self.ready.compute.on)
+
+    def _rendered(self, found: Tensor, slopes: Float[np.ndarray, " b"], draws: Tensor | None) -> "Rendered":
+        features = to_host(found).numpy()
+        told = None if draws is None else to_host(draws.flatten(0, 1)).numpy()
+        return Rendered(features, slopes, self.facts | counted(features, slopes), told)
+
+
+class Rendered(NamedTuple):
+    """Sketched gradients ``[b, d]``, their slopes ``[b]``, how they were made, and their ``draws [b q, d]`` where there are many."""
+
+    features: Float[np.ndarray, "b d"]
+    slope: Float[np.ndarray, " b"]
+    facts: Facts
+    draws: Float[np.ndarray, "bq d"] | None
 
 
 def embeddings(question: Question, model: Model) -> Embeddings:

@@ -40,7 +40,11 @@ class Keeper:
         there, there_names, _, _, asked = self._side("targets")
         targets = [self._read(there, name) for name in there_names]
         train = Chunked(tuple(map(len, chunks)), width, lambda i: self._read(folder, names[i]))
-        return Features(train, slope, np.concatenate(targets), both_sides(made, asked))
+        each, draws = int(made.get("probes", 0)), None
+        if each:
+            sizes = tuple(each * len(chunk) for chunk in chunks)
+            draws = Chunked(sizes, width, lambda i: self._read(folder, _draws(names[i])))
+        return Features(train, slope, np.concatenate(targets), both_sides(made, asked), draws)
 
     def _side(self, side: Side) -> tuple[str, list[str], Sequence[Tensor], Array, Facts]:
         """(folder, names of the units, the rows of each, all slopes, facts), after what was missing is made."""
@@ -89,9 +93,13 @@ class Keeper:
         with threads(on["threads"]):
             ready = Featuriser(Pass(self.question, self.model(), side, self.compute), self.sketch)
             for name, i in missing.items():
-                found, slope, facts = ready.rows(slice(i * CHUNK, (i + 1) * CHUNK))
-                self.store.write(folder, name, {"features": found}, {})
-                self.store.write(folder, _slope(name), {"slope": slope}, facts | {"width": found.shape[1]})
+                made = ready.rows(slice(i * CHUNK, (i + 1) * CHUNK))
+                facts = made.facts | {"width": made.features.shape[1]}
+                if made.draws is not None:
+                    self.store.write(folder, _draws(name), {"features": made.draws}, {})
+                    facts |= {"probes": len(made.draws) // len(made.features)}
+                self.store.write(folder, name, {"features": made.features}, {})
+                self.store.write(folder, _slope(name), {"slope": made.slope}, facts)
 
     def _read(self, folder: str, name: str) -> Array:
         return self._unit(folder, name)[0]["features"]
@@ -111,3 +119,8 @@ class Keeper:
 def _slope(name: str) -> str:
     """The unit of a chunk's slopes."""
     return f"{name}.slope"
+
+
+def _draws(name: str) -> str:
+    """The unit of what stands for a chunk's draws."""
+    return f"{name}.draws"

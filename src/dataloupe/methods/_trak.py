@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, NamedTuple
 from dataloupe._errors import BadInput
 from dataloupe._typing import Facts
 from dataloupe.core import (
+    PROBES,
     AbstractAttributor,
     DenseAttribution,
     Lab,
@@ -63,7 +64,8 @@ class TRAK(AbstractAttributor):
     (:func:`dataloupe.solve.held_out_ridge`); no truth is touched. With fewer than three models, or where nobody knows
     what they saw, it is 1, the mean eigenvalue (above 2,048 dimensions that of as many: trace / 2,048). ``curved`` weighs each row of the Gram matrix by the curvature w of
     the training loss in the output, which the paper derives and then leaves out: p (1 - p) for margins, 1 for
-    regression, and 1 where an output knows of none.
+    regression, and 1 where an output knows of none. Of an output that is a mean over draws (of noise and timestep) the Gram matrix is the
+    mean of those of single draws, as the curvature of a mean is: ``sum_i w_i mean_r x_kir x_kir'``.
 
     Options: ``sketches`` of every model are whitened apart and averaged; ``blocks="layer"`` whitens each module's
     own sketch of ``dim`` dimensions apart and adds; ``leverage`` is the denominator of the full Newton step;
@@ -112,7 +114,9 @@ class TRAK(AbstractAttributor):
         """A training (unless the models are there) and a gradient pass per model."""
         trains = self.models if "train" in capabilities(question) else 0
         width = self.dim * self.sketches
-        disk = 4 * self.models * (question.n + question.m) * width + 4 * question.m * question.n
+        repeats = question.on_train.repeats
+        rows = question.n * (1 + (min(repeats, PROBES) if repeats > 1 else 0)) + question.m
+        disk = 4 * self.models * rows * width + 4 * question.m * question.n
         return Needs(trains, self.fraction, gradient_passes=self.models, disk_bytes=disk)
 
     def compute(self, question: Question, lab: Lab) -> DenseAttribution:
@@ -197,7 +201,9 @@ class TRAK(AbstractAttributor):
                 blocks = sketch.bind({name: p.shape for name, p in model.params.items()}).blocks
             share = 1.0 if self.blocks == "layer" else 1.0 / len(blocks)
             w = curvature(features.slope)
-            found.append(Linearised(features.train, features.slope, w, features.targets, blocks, share))
+            found.append(
+                Linearised(features.train, features.slope, w, features.targets, blocks, share, features.draws)
+            )
             facts.append(features.facts)
             used.append(k)
         if not found:

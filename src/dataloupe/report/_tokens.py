@@ -1,6 +1,7 @@
 """Sequences on the page: a target's tokens, coloured by what one training example does to each of them."""
 
 import dataclasses
+from collections.abc import Sequence as Names
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -11,6 +12,8 @@ from dataloupe.report._parts import Method
 
 _SHOWN = {"\n": "\u23ce", "\t": "\u21e5", "": "\u00b7"}
 """How tokens that cannot be seen are drawn."""
+_MARKS = {"\u0120": " ", "\u2581": " ", "\u010a": "\n"}
+"""What byte-level and sentence-piece tokenizers write for a space and for the end of a line."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,5 +67,18 @@ def sequence_of(method: Method, row: int) -> Sequence | None:
     tokens = [asked[place] if place < len(asked) else IGNORED for place in index[rows, 1].tolist()]
     if not all(0 <= token < len(targets.names) for token in tokens):
         return None
-    words = tuple(_SHOWN.get(str(targets.names[token]), str(targets.names[token])) for token in tokens)
+    words = _words(targets.names, tokens)
     return Sequence(rows, words, int(np.flatnonzero(rows == row)[0]))
+
+
+def _words(names: Names[str], tokens: list[int]) -> tuple[str, ...]:
+    """Tokens as people read them: without the marks by which tokenizers say where a word begins or goes on."""
+    pieces = any(str(name).startswith("##") for name in names)
+    found = []
+    for word in (str(names[token]) for token in tokens):
+        for mark, shown in _MARKS.items():
+            word = word.replace(mark, shown)
+        if pieces:
+            word = word.removeprefix("##") if word.startswith("##") else f" {word}"
+        found.append(_SHOWN.get(word, word))
+    return tuple(found)

@@ -205,14 +205,14 @@ class Rotated:
         self.targets: dict[str, Float[Tensor, "m p"]] = {}
 
     def add(self, name: str, found: list[Contribution], place: slice) -> None:
-        """All uses of one parameter in one batch, of which some rows may be wanted."""
+        """All uses of one parameter in one batch (of one draw), of which some rows may be wanted."""
         first, last = max(place.start, self._rows.start), min(place.stop, self._rows.stop)
         if name not in self._blocks or first >= last:
             return
         mine = slice(first - place.start, last - place.start)
         turned = self._blocks[name].rotated([one.part(mine) for one in found])
         kept = self.targets.setdefault(name, torch.zeros(self._rows.stop - self._rows.start, turned.shape[1]))
-        kept[first - self._rows.start : last - self._rows.start] = turned
+        kept[first - self._rows.start : last - self._rows.start] += turned
 
     def along(
         self, sums: Mapping[str, Float[Tensor, "q p"]], inverses: Sequence[Mapping[str, Tensor]]

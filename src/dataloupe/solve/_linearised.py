@@ -23,6 +23,9 @@ class Linearised:
 
         score_ji = sum_b share phi_jb' (A_b + ridge_b)^-1 x_ib,    A_b = sum_i w_i x_ib x_ib'
 
+    With ``draws [n q, d]``, q rows y for each row, A is ``sum_i w_i mean_q y_iq y_iq'``: of an output that is a mean over draws, the
+    curvature is the mean of the draws' own, not that of their mean gradient.
+
     >>> one = Linearised(Chunked.of(np.eye(2)), np.ones(2), np.ones(2), np.array([[1.0, 0.0]]))
     >>> one.scores(np.eye(2), one.weights(1.0)).round(6).tolist()
     [[0.5], [0.0]]
@@ -34,11 +37,15 @@ class Linearised:
     targets: Float[np.ndarray, "m d"]
     blocks: tuple[slice, ...] = (slice(None),)
     share: float = 1.0
+    draws: Chunked | None = None
 
     @cached_property
     def whitenings(self) -> tuple[Whitening, ...]:
         """Of every block: one eigendecomposition each, whatever the ridge."""
-        return tuple(Whitening.of(self._columns(block), self.curvature) for block in self.blocks)
+        rows = self.draws or self.features
+        each = len(rows) // len(self.features)
+        weights = np.repeat(self.curvature, each) / each
+        return tuple(Whitening.of(_columns(rows, block), weights) for block in self.blocks)
 
     @property
     def width(self) -> int:
@@ -139,9 +146,11 @@ class Linearised:
         """The worst certificate of the eigenvectors."""
         return max(one.residual for one in self.whitenings)
 
-    def _columns(self, block: slice) -> Chunked:
-        width = len(range(*block.indices(self.features.width)))
-        return Chunked(self.features.sizes, width, lambda i: self.features.read(i)[:, block])
+
+def _columns(rows: Chunked, block: slice) -> Chunked:
+    """Some columns of a tall matrix."""
+    width = len(range(*block.indices(rows.width)))
+    return Chunked(rows.sizes, width, lambda i: rows.read(i)[:, block])
 
 
 def product_of_averages(
