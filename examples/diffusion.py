@@ -6,7 +6,7 @@ Needs the library diffusers; Fashion-MNIST comes with Debian's package dataset-f
     dataloupe judge examples/diffusion.py:question --lab runs/diffusion --subsets 40 --repeats 2
     dataloupe journey examples/diffusion.py:question --with influence --models 5 --lab runs/diffusion --classify examples/diffusion.py:classify
 
-Expect an LDS of 0.36 [0.28, 0.41] for TRAK with 5 models, where likeness of pixels has 0.15, under a ceiling of 0.63.
+Expect an LDS of 0.35 [0.28, 0.41] for TRAK with 5 models, where likeness of pixels has 0.15, under a ceiling of 0.63.
 """
 
 import diffusers

@@ -111,7 +111,7 @@ def load_classifier(place: Path):
 def test_people_read_a_line_a_sample(run: Run, place: Path) -> None:
     code, out, _ = run(*words(place))
     assert code == 0
-    assert "t = 19" in out and ("low" in out or "high" in out) and "way.html" in out
+    assert "by timestep" in out and "19" in out and ("low" in out or "high" in out) and "way.html" in out
 
 
 def test_d_trak_is_trak_by_way_of_the_norm(run: Run, place: Path) -> None:

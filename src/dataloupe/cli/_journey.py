@@ -81,6 +81,7 @@ class Journey(Asking):
                 "decided": likely.timesteps[likely.decisions].tolist(),
             }
             shown.append(likely)
+        out.say("  the training example that each sample is attributed to most, by timestep:")
         out.say(_table(asked, facts, likely))
         test = None
         if self.remove is not None:
@@ -146,11 +147,9 @@ def _facts(found: DenseAttribution, question: Question, way: Way, looks: list[in
 def _table(question: Question, facts: dict[str, Any], likely: Likelihoods | None) -> Table:
     """One line a sample: at every step the example it leans on most; what it became, and when that was decided."""
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for column in ("sample", *(f"t = {t}" for t in facts["timesteps"])):
+    said = ("class", "decided") if likely is not None else ()
+    for column in ("sample", *map(str, facts["timesteps"]), *said):
         table.add_column(column, justify="right")
-    if likely is not None:
-        table.add_column("class", justify="right")
-        table.add_column("decided at", justify="right")
     for j, row in enumerate(facts["top"]):
         told = [str(likely.classes[j]), str(likely.timesteps[likely.decisions[j]])] if likely else []
         table.add_row(str(j), *(_named(question, i) for i in row), *told)

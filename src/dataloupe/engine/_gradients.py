@@ -154,8 +154,11 @@ class Pass:
         return self._swept(rows, lambda block, place: self._batch(block, use, place, None, after))
 
     def _swept(self, rows: slice, batch: Callable[[Tensor, slice], Tensor]) -> Float[np.ndarray, " rows"]:
-        slopes, start = [], rows.start
-        for block in self.pairs[rows].split(self._rows_of(self._once)):
+        slopes, start, pairs = [], rows.start, self.pairs[rows]
+        batches = -(-len(pairs) // self._rows_of(self._once))
+        for block in pairs.split(
+            -(-len(pairs) // max(1, batches))
+        ):  # as even as they come: a small one costs nearly as much
             place = slice(start, start + len(block))
             slopes.append(batch(block, place))
             start = place.stop
@@ -284,7 +287,7 @@ class Featuriser:
 
             return self._rendered(found, self.ready.sweep_apart(slice(first, last), add), None)
         one = self._zeros(0)
-        signs = torch.from_numpy(draw_signs(np.arange(first, last), repeats)).to(found)
+        signs = torch.from_numpy(draw_signs(np.arange(first, last), repeats) * repeats).to(found)
         draws = torch.zeros(*signs.shape[:2], found.shape[1], device=found.device)
 
         def use(name: str, uses: list[Contribution], place: slice) -> None:
@@ -296,8 +299,7 @@ class Featuriser:
         def after(place: slice, draw: int) -> None:
             mine = slice(place.start - first, place.stop - first)
             found[mine] += one
-            for q in range(draws.shape[1]):
-                draws[mine, q].addcmul_(one, signs[mine, q, draw, None] * repeats)
+            draws[mine].addcmul_(one[:, None], signs[mine, :, draw, None])
             one.zero_()
 
         return self._rendered(found, self.ready.sweep_apart(slice(first, last), use, after), draws)

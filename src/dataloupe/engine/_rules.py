@@ -171,7 +171,7 @@ def _channels(call: Call, input: Tensor, weight: Any, bias: Any, normal: Any) ->
         passed = call.gradient(gradient, features)
         if w:
             x = call.input(kept, features)
-            scaled = passed * normal(x.flatten(0, 1)).view_as(passed)
+            scaled = normal(x.flatten(0, 1)).view_as(passed).mul_(passed)
             yield w, Direct(scaled.flatten(3).sum((1, 3)) if features > 1 else scaled.sum(1))
         if b:
             yield b, Direct(passed.flatten(3).sum((1, 3)) if features > 1 else passed.sum(1))
