@@ -11,7 +11,7 @@ from dataloupe import outputs
 from dataloupe.core import PROBES, MemoryLab, OneDraw, Question, Subsets, draw_signs, one_value
 from dataloupe.lab import Lab
 from dataloupe.lab import _features as kept
-from dataloupe.learners import SGD
+from dataloupe.learners import SGD, Checkpoints
 from dataloupe.methods import TRAK, Influence
 from dataloupe.solve import Exact
 
@@ -73,6 +73,19 @@ def test_the_lab_keeps_what_stands_for_the_draws(tmp_path, monkeypatch, repeats)
     np.testing.assert_allclose(first.draws.whole(), right.draws.whole(), rtol=1e-3, atol=1e-4 * size)
     np.testing.assert_array_equal(first.draws.whole(), again.draws.whole())
     assert plain.features(question(1), ALL, 0, Exact()).draws is None
+
+
+def test_rows_that_were_targets_before_have_no_draws_to_give(tmp_path):
+    """The same rows under the same output, first asked about, then trained on: their draws are made then."""
+    asked, quiet = question(3), Lab(tmp_path, backend="loop", progress=False)
+    turned = dataclasses.replace(asked, train=clouds(N, seed=5), targets=asked.train)
+    quiet.features(turned, ALL, 0, Exact())
+    model = quiet.models(turned, ALL)[0]
+    held = Checkpoints(ByTime, [{**model.params}])
+    for first, then in ((turned, asked), (asked, turned)):
+        of_held = [dataclasses.replace(one, learner=held) for one in (first, then)]
+        found = [quiet.features(one, ALL, 0, Exact()) for one in of_held]
+        assert all(one.draws is not None and len(one.draws) == 3 * N for one in found)
 
 
 @pytest.mark.parametrize("lab", ["memory", "disk"])

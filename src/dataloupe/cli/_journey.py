@@ -158,5 +158,4 @@ def _table(question: Question, facts: dict[str, Any], likely: Likelihoods | None
 
 def _named(question: Question, row: int) -> str:
     """A training example by its number and, where it has one, its label."""
-    label = question.train.label_name(row)
-    return str(row) if label is None else f"{row} {label}"
+    return f"{row} {question.train.label_name(row)}".rstrip()

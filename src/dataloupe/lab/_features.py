@@ -55,6 +55,7 @@ class Keeper:
             "sketch": canonical(self.sketch),
             "compute": canonical(self.compute),
             "numerics": NUMERICS,
+            **({"draws": "kept"} if side == "train" and output.repeats > 1 else {}),
         }
         folder = f"features-{identity(made_by)}"
         chunks = pairs_of(self.question, side).split(CHUNK)

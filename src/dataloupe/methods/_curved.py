@@ -151,9 +151,8 @@ class Curved:
         self, directions: Float[np.ndarray, "n q"] | None
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Second pass: the eigenvalues, and sums of gradients along directions, if there are any."""
-        weights = (
-            torch.from_numpy(self._weights).float() * self.question.on_train.repeats
-        )  # of draws, g / R each
+        repeats = self.question.on_train.repeats  # draws come as g_r / R, and H takes mean_r g_r^2
+        weights = torch.from_numpy(self._weights * repeats).float()
         along = None if directions is None else torch.from_numpy(directions).float()
         blocks, values, sums = self._blocks(), dict[str, Tensor](), dict[str, Tensor]()
 

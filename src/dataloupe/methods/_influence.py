@@ -39,7 +39,7 @@ class Influence(AbstractAttributor):
 
     H is block-diagonal by parameter. A weight's block is diagonal in the Kronecker product of the eigenvectors of
     its factors' second moments, with the eigenvalues that the gradients themselves have there; a small block
-    is whole. w is as in :class:`TRAK`, and nothing is sketched. ``damping`` is relative to the mean eigenvalue of each
+    is whole. w is as in :class:`TRAK`, and so is H of an output that is a mean over draws: the mean of the draws' own. Nothing is sketched. ``damping`` is relative to the mean eigenvalue of each
     block.
 
     ``damping=None`` chooses it on models held out in turn, as TRAK chooses its ridge. With fewer than three models,

@@ -24,7 +24,8 @@ class Linearised:
         score_ji = sum_b share phi_jb' (A_b + ridge_b)^-1 x_ib,    A_b = sum_i w_i x_ib x_ib'
 
     With ``draws [n q, d]``, q rows y for each row, A is ``sum_i w_i mean_q y_iq y_iq'``: of an output that is a mean over draws, the
-    curvature is the mean of the draws' own, not that of their mean gradient.
+    curvature is the mean of the draws' own, not that of their mean gradient. A row is taken out of it by its mean gradient, which is never more
+    than the row's share.
 
     >>> one = Linearised(Chunked.of(np.eye(2)), np.ones(2), np.ones(2), np.array([[1.0, 0.0]]))
     >>> one.scores(np.eye(2), one.weights(1.0)).round(6).tolist()
