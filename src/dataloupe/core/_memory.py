@@ -245,8 +245,10 @@ def _plain_gradients(
             output.slope(live, rows, value.detach(), draw).reshape(-1).float()
             for value, draw in zip(each, draws, strict=True)
         ]
-        mean = torch.stack([value.detach() for value in each]).mean(0)
-        slope = averaged_slope(output, live, rows, mean).reshape(-1).float()
+        slope = own[0]
+        if len(draws) > 1:
+            mean = torch.stack([value.detach() for value in each]).mean(0)
+            slope = averaged_slope(output, live, rows, mean).reshape(-1).float()
         for c in torch.nonzero(output.valid(rows)[0]).flatten().tolist():
             for value, at in zip(each, own, strict=True):
                 scaled = value.reshape(-1)[c] * scale(at[c : c + 1])[0] / len(draws)

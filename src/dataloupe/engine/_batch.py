@@ -73,9 +73,7 @@ def one_draw(
     gathered: "Gathered",
     draw: Stream | None,
     scale: Callable[[Tensor], Tensor] | None,
-) -> tuple[
-    Float[Tensor, "b *c"], Float[Tensor, " b"] | None
-]:  # budget: 8 parameters, as of `one_batch`, and the draw
+) -> tuple[Float[Tensor, "b *c"], Float[Tensor, " b"] | None]:
     """The share of one draw in the gradients of one component of every row; gives the draw's values, and its slopes if ``scale`` wants them."""
     share, slopes = 1.0 / output.repeats, list[Tensor]()
 

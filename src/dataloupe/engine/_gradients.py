@@ -155,10 +155,9 @@ class Pass:
 
     def _swept(self, rows: slice, batch: Callable[[Tensor, slice], Tensor]) -> Float[np.ndarray, " rows"]:
         slopes, start, pairs = [], rows.start, self.pairs[rows]
-        batches = -(-len(pairs) // self._rows_of(self._once))
-        for block in pairs.split(
-            -(-len(pairs) // max(1, batches))
-        ):  # as even as they come: a small one costs nearly as much
+        batches = max(1, -(-len(pairs) // self._rows_of(self._once)))
+        even = -(-len(pairs) // batches)  # a small batch at the end costs nearly as much as a large one
+        for block in pairs.split(even):
             place = slice(start, start + len(block))
             slopes.append(batch(block, place))
             start = place.stop

@@ -24,8 +24,8 @@ class Linearised:
         score_ji = sum_b share phi_jb' (A_b + ridge_b)^-1 x_ib,    A_b = sum_i w_i x_ib x_ib'
 
     With ``draws [n q, d]``, q rows y for each row, A is ``sum_i w_i mean_q y_iq y_iq'``: of an output that is a mean over draws, the
-    curvature is the mean of the draws' own, not that of their mean gradient. A row is taken out of it by its mean gradient, which is never more
-    than the row's share.
+    curvature is the mean of the draws' own, not that of their mean gradient. A row that is left out or removed is taken out of A with all of its y.
+    Where n q < d, what of x and phi lies outside of all y has no curvature that anybody measured, and is left out.
 
     >>> one = Linearised(Chunked.of(np.eye(2)), np.ones(2), np.ones(2), np.array([[1.0, 0.0]]))
     >>> one.scores(np.eye(2), one.weights(1.0)).round(6).tolist()
@@ -86,12 +86,15 @@ class Linearised:
     def left_out(
         self, place: slice, rows: Float[np.ndarray, "b d"], weights: Float[np.ndarray, "d m"], ridge: float
     ) -> Float[np.ndarray, "b m"]:
-        """Scores over 1 - w x' (A + ridge)^-1 x, block by block: what leaving a row out does, not adding it a little."""
+        """Scores by an A without the row itself: what leaving a row out does, not adding it a little. Without draws, scores over 1 - w x' (A + ridge)^-1 x."""
         total = np.zeros((len(rows), weights.shape[1]), dtype=np.float32)
+        held = self._held(np.arange(place.start, place.stop), rows)
         for one, block in zip(self.whitenings, self.blocks, strict=True):
-            turned = rows[:, block].astype(np.float64) @ one.vectors
-            own = self.curvature[place] * (turned**2 / (one.values + one.ridge(ridge))).sum(1)
-            total += self.scores(rows[:, block], weights[block]) / (1.0 - own[:, None]).astype(np.float32)
+            inverse, y = 1.0 / (one.values + one.ridge(ridge)), held[:, :, block]
+            turned, mine = y @ one.vectors, rows[:, block].astype(np.float64) @ one.vectors
+            inside = np.eye(y.shape[1]) - (turned * inverse) @ turned.swapaxes(1, 2)
+            moved = np.linalg.solve(inside, (turned * inverse) @ mine[:, :, None])
+            total += self.scores(rows[:, block] + (y.swapaxes(1, 2) @ moved)[:, :, 0], weights[block])
         return total
 
     def removed(
@@ -99,20 +102,31 @@ class Linearised:
     ) -> Float[np.ndarray, " m"]:
         """What removing some rows together does to every target: one Newton step with them taken out of A, too.
 
-            - phi' (A - X_S' W_S X_S + ridge)^-1 X_S' slope_S = - phi' (A + ridge)^-1 X_S' (I - W_S K_SS)^-1 slope_S
+            - phi' (A - Y' Y + ridge)^-1 g,    g = sum_S slope_i x_i
+            = - phi' (b + (A + ridge)^-1 Y' (I - Y (A + ridge)^-1 Y')^-1 Y b),    b = (A + ridge)^-1 g
 
-        with K_SS = X_S (A + ridge)^-1 X_S', block by block, since A is. Rows that resemble each other do more together
+        with Y what A holds of the rows, block by block, since A is. Rows that resemble each other do more together
         than one by one.
         """
-        rows, w = self.features.rows(ids).astype(np.float64), self.curvature[ids].astype(np.float64)
+        rows = self.features.rows(ids)
+        held = self._held(ids, rows).reshape(-1, self.features.width)
+        gradient = slope[ids].astype(np.float64) @ rows.astype(np.float64)
         total = np.zeros(len(self.targets))
         for one, block in zip(self.whitenings, self.blocks, strict=True):
-            mine = rows[:, block] @ one.vectors
-            inverse = 1.0 / (one.values + one.ridge(ridge))
-            inside = np.eye(len(ids)) - w[:, None] * ((mine * inverse) @ mine.T)
-            moved = np.linalg.solve(inside, slope[ids].astype(np.float64))
-            total -= self.share * self._asked(block, one.vectors @ (inverse * (mine.T @ moved)))
+            inverse, turned = 1.0 / (one.values + one.ridge(ridge)), held[:, block] @ one.vectors
+            start = inverse * (gradient[block] @ one.vectors)
+            inside = np.eye(len(turned)) - (turned * inverse) @ turned.T
+            moved = start + inverse * (np.linalg.solve(inside, turned @ start) @ turned)
+            total -= self.share * self._asked(block, one.vectors @ moved)
         return total
+
+    def _held(self, ids: Int[np.ndarray, " s"], rows: Float[np.ndarray, "s d"]) -> Float[np.ndarray, "s q d"]:
+        """What A holds of some rows: their y (or x), times the roots of their weights."""
+        each = 1 if self.draws is None else len(self.draws) // len(self.features)
+        if self.draws is not None:
+            rows = self.draws.rows((ids[:, None] * each + np.arange(each)).ravel())
+        roots = np.sqrt(self.curvature[ids].astype(np.float64) / each)
+        return rows.reshape(len(ids), each, -1).astype(np.float64) * roots[:, None, None]
 
     def along(
         self, directions: Float[np.ndarray, "n q"], ridges: Sequence[float]
