@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
+from rich.markup import escape
 from torch import nn
 
 from dataloupe._errors import DataloupeError, StoreError
@@ -51,9 +52,11 @@ class Doctor(Verb):
             damage = damaged_units(self.lab)
             out.say(f"  [dim]{'folder':>14}[/]  {self.lab}: {damage['units']} units")
             for line in damage["damaged"]:
-                out.say(f"[red]✗[/] {line}")
+                out.say(f"[red]✗[/] {escape(line)}")
             for line in damage["leftovers"]:
-                out.say(f"[yellow]•[/] left over by an interrupted write, safe to delete: {line}")
+                out.say(f"[yellow]•[/] left over by an interrupted write, safe to delete: {escape(line)}")
+            for line in damage["strangers"]:
+                out.say(f"[yellow]•[/] not written by dataloupe, ignored: {escape(line)}")
             facts["folder"] = damage
             failed += damage["damaged"]
         out.say("[bold green]all well[/]" if not failed else f"[bold red]{len(failed)} found[/]")
@@ -78,7 +81,7 @@ def report_check(out: Out, name: str, check: Callable[[], str | None]) -> bool:
         wrong = check()
     except DataloupeError as error:
         wrong = str(error)
-    out.say(f"[green]✓[/] {name}" if wrong is None else f"[red]✗[/] {name}: {wrong}")
+    out.say(f"[green]✓[/] {name}" if wrong is None else f"[red]✗[/] {name}: {escape(wrong)}")
     return wrong is None
 
 
@@ -129,4 +132,5 @@ def damaged_units(folder: Path) -> dict[str, Any]:
         "units": sum(len(store.units(name)) for name in store.folders()),
         "damaged": [str(error) for error in store.damaged()],
         "leftovers": store.leftovers(),
+        "strangers": store.strangers(),
     }

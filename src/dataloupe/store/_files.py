@@ -2,13 +2,17 @@
 
 import contextlib
 import errno
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from dataloupe._errors import StoreError
 
 PART = ".part-"
 """How the name of a file begins that is not published yet. Readers do not see it."""
+SMALL_BYTES = 1 << 20
+"""A file of at most so many bytes is read whole; of a larger one the size is checked first."""
+SizeCheck: TypeAlias = Callable[[int, Callable[[int, int], bytes]], None]
+"""``check(size, piece)`` raises if a file cannot be of ``size`` bytes; ``piece(start, stop)`` reads some of them."""
 
 
 @runtime_checkable
@@ -19,8 +23,8 @@ class Files(Protocol):
         """The whole path or address, for messages."""
         ...
 
-    def read(self, path: str) -> bytearray | None:
-        """All bytes of a file, or None if there is none."""
+    def read(self, path: str, check_size: SizeCheck) -> bytearray | None:
+        """All bytes of a file, or None if there is none; a file above ``SMALL_BYTES`` is checked before it is read."""
         ...
 
     def names(self, folder: str) -> list[str]:
@@ -40,12 +44,20 @@ class Files(Protocol):
 def explained(asked: str, where: str) -> Iterator[None]:
     """Turn an error of the system into a ``StoreError`` of the same errno that says what to do.
 
-    Raises ``StoreError`` dl-605 (full), dl-606 (not allowed, or a file in the way of a folder), dl-607 (other).
+    Raises ``StoreError`` dl-605 (full), dl-606 (not allowed, or a file in the way of a folder), dl-607 (other),
+    dl-613 (a file that memory cannot hold).
     """
     try:
         yield
     except StoreError:
         raise
+    except MemoryError as error:
+        raise StoreError(
+            "dl-613",
+            asked=f"{asked} {where}",
+            found="a file larger than the memory that is free",
+            do="free memory; if you did not make this file, remove it: the rerun makes it again",
+        ) from error
     except OSError as error:
         code, do = _advice(error)
         found = f"{error.strerror or error} ({errno.errorcode.get(error.errno or 0, 'no errno')})"

@@ -8,7 +8,7 @@ A file is verified by making its header anew from what was read: every bit that 
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ _CODES = {
 }
 _DTYPES = {code: np.dtype(f"<{short}") for short, code in _CODES.items()}
 _META = "__metadata__"
+MAX_HEADER_BYTES = 100_000_000
+"""As in the safetensors library: a longer header is a mistake or an attack."""
+MAX_FACTS_BYTES = 1 << 30
 
 
 class Damaged(Exception):  # noqa: N818  (reads as a sentence where it is raised)
@@ -66,10 +69,39 @@ def read_unit(unit: str, data: bytearray) -> tuple[dict[str, Array], Facts]:
     return arrays, facts
 
 
+def check_unit_size(size: int, piece: Callable[[int, int], bytes]) -> None:
+    """Hold the size of a unit's file against its header, before the rest is read; :class:`Damaged` if they differ."""
+    header = int.from_bytes(piece(0, 8), "little")
+    if header > min(size, MAX_HEADER_BYTES):
+        raise Damaged(f"{size} bytes whose header claims {header}")
+    try:
+        entries = json.loads(piece(8, 8 + header))
+        ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != _META]
+        end = 8 + header + max(ends, default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise Damaged(f"{size} bytes whose header cannot be read") from error
+    if end != size:
+        raise Damaged(f"{size} bytes where its header tells of {end}")
+
+
+def check_facts_size(size: int, _: Callable[[int, int], bytes]) -> None:
+    """Facts are read whole, so they are limited; :class:`Damaged` above the limit."""
+    if size > MAX_FACTS_BYTES:
+        raise Damaged(f"{size} bytes, where facts have at most {MAX_FACTS_BYTES}")
+
+
 def facts_bytes(path: str, facts: Facts) -> bytes:
     """The file of some facts: JSON that a person can read, with its checksum. Raises ``BadInput`` dl-602."""
     digest = hashlib.sha256(json.dumps([path, facts_text(facts)]).encode()).hexdigest()
-    return (json.dumps({"facts": facts, "sha256": digest}, indent=1, sort_keys=True) + "\n").encode()
+    data = (json.dumps({"facts": facts, "sha256": digest}, indent=1, sort_keys=True) + "\n").encode()
+    if len(data) > MAX_FACTS_BYTES:
+        raise BadInput(
+            "dl-602",
+            asked=f"facts of at most {MAX_FACTS_BYTES:,} bytes",
+            found=f"{len(data):,} bytes in {path}",
+            do="store large contents as arrays of a unit",
+        )
+    return data
 
 
 def read_facts(path: str, data: bytearray) -> Facts:

@@ -3,13 +3,17 @@
 # ruff: noqa: PTH102, PTH105, PTH108, PTH112, PTH118, PTH120, PTH208
 
 import contextlib
+import errno
 import os
+import stat
 import uuid
 from collections.abc import Sequence
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from dataloupe.store._files import PART
+from dataloupe._errors import BadInput
+from dataloupe.store._files import PART, SMALL_BYTES, SizeCheck
 from dataloupe.store._store import FileStore
 
 
@@ -17,7 +21,7 @@ class LocalStore(FileStore):
     """A store in a folder. Killed at any instant, it holds whole files only.
 
     Raises ``StoreError`` dl-606 (a file, or not allowed), dl-608 (unknown layout), dl-609 (a folder of
-    something else). Opening writes nothing.
+    something else), ``BadInput`` dl-612 (no path). Opening writes nothing.
 
     >>> import numpy as np, tempfile
     >>> store = LocalStore(tempfile.mkdtemp())
@@ -28,7 +32,7 @@ class LocalStore(FileStore):
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser().absolute()
+        self.root = Path(path_text(root)).expanduser().absolute()
         super().__init__(LocalFiles(str(self.root)))
 
 
@@ -42,14 +46,20 @@ class LocalFiles:
         """The absolute path."""
         return os.path.join(self._root, *path.split("/")) if path else self._root
 
-    def read(self, path: str) -> bytearray | None:
-        """All bytes, or None."""
+    def read(self, path: str, check_size: SizeCheck) -> bytearray | None:
+        """All bytes, or None; the size of a large file is checked first."""
         try:
-            handle = os.open(self.where(path), os.O_RDONLY)
+            handle = os.open(self.where(path), os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not block
         except FileNotFoundError:
             return None
         try:
-            data = bytearray(os.fstat(handle).st_size)
+            facts = os.fstat(handle)
+            if not stat.S_ISREG(facts.st_mode):
+                raise OSError(errno.EISDIR, "not a regular file")
+            size = facts.st_size
+            if size > SMALL_BYTES:
+                check_size(size, lambda start, stop: os.pread(handle, stop - start, start))
+            data = bytearray(size)
             done = 0
             while done < len(data) and (got := os.readv(handle, [memoryview(data)[done:]])):
                 done += got
@@ -89,6 +99,19 @@ class LocalFiles:
                 os.unlink(temporary)
             raise
         _flush_folder(folder)
+
+
+def path_text(where: Any) -> str:
+    """A path or URL as text. Raises ``BadInput`` dl-612 for anything else, or if it holds a NUL character."""
+    text = fspath(where) if isinstance(where, str | PathLike) else where
+    if not isinstance(text, str) or "\0" in text:
+        raise BadInput(
+            "dl-612",
+            asked=f"a store in {where!r}",
+            found="a NUL character in the path" if isinstance(text, str) else f"a {type(where).__name__}",
+            do='give a folder or a URL as text or pathlib.Path, such as "runs/fashion"',
+        )
+    return text
 
 
 def _write_flushed(path: str, parts: Sequence[Any]) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import fsspec.core
 
 from dataloupe._errors import StoreError
-from dataloupe.store._local import LocalStore
+from dataloupe.store._files import SMALL_BYTES, SizeCheck
+from dataloupe.store._local import LocalStore, path_text
 from dataloupe.store._store import FileStore
 
 
@@ -24,7 +25,7 @@ class RemoteStore(FileStore):
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+        self.url = path_text(url).rstrip("/")
         super().__init__(RemoteFiles(self.url))
 
 
@@ -48,12 +49,21 @@ class RemoteFiles:
         """The whole URL."""
         return f"{self._url}/{path}" if path else self._url
 
-    def read(self, path: str) -> bytearray | None:
-        """All bytes, or None."""
+    def read(self, path: str, check_size: SizeCheck) -> bytearray | None:
+        """All bytes, or None; the size of a large file is checked first."""
+        address = f"{self._root}/{path}"
         try:
-            return bytearray(self._system.cat_file(f"{self._root}/{path}"))
+            data = bytearray(self._piece(address, 0, SMALL_BYTES + 1))
+            if len(data) > SMALL_BYTES:
+                check_size(self._system.size(address), lambda start, stop: self._piece(address, start, stop))
+                data += self._system.cat_file(address, start=len(data))
         except FileNotFoundError:
             return None
+        return data
+
+    def _piece(self, address: str, start: int, stop: int) -> bytes:
+        found: bytes = self._system.cat_file(address, start=start, end=stop)
+        return found
 
     def names(self, folder: str) -> list[str]:
         """The names in a folder."""
@@ -79,7 +89,7 @@ def open_store(where: str | Path) -> FileStore:
     >>> type(open_store(tempfile.mkdtemp())).__name__, type(open_store("memory://lab")).__name__
     ('LocalStore', 'RemoteStore')
     """
-    text = str(where)
+    text = path_text(where)
     scheme, mark, path = text.partition("://")
     if isinstance(where, Path) or not mark:
         return LocalStore(where)

@@ -10,11 +10,22 @@ from jaxtyping import Shaped
 from dataloupe._errors import BadInput, StoreError
 from dataloupe._typing import Array, Facts
 from dataloupe.store._files import PART, Files, explained
-from dataloupe.store._format import Damaged, facts_bytes, facts_text, read_facts, read_unit, unit_parts
+from dataloupe.store._format import (
+    Damaged,
+    check_facts_size,
+    check_unit_size,
+    facts_bytes,
+    facts_text,
+    read_facts,
+    read_unit,
+    unit_parts,
+)
 
 LAYOUT = 1
 _LAYOUT_FILE = "dataloupe.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,199}")
+_SYSTEM_FILES = ("Thumbs.db", "desktop.ini", "Icon\r")
+"""What file managers leave in folders, besides names that begin with a dot."""
 _LIVE = ("times", "progress")
 """Facts files whose names begin so tell of one run, not of answers: they are left out of :meth:`digest`."""
 
@@ -82,7 +93,9 @@ class FileStore:
         _check_name(folder, "folder")
         with explained("to list", self._files.where(f"{folder}/units")):
             names = self._files.names(f"{folder}/units")
-        return sorted(name.removesuffix(".safetensors") for name in names if _is_unit(f"/units/{name}"))
+        return sorted(
+            name.removesuffix(".safetensors") for name in names if _is_unit(f"{folder}/units/{name}")
+        )
 
     def folders(self) -> list[str]:
         """All folders that hold a unit or facts, sorted."""
@@ -102,14 +115,22 @@ class FileStore:
         """Files of writes that never ended, as whole paths. Nobody reads them; they can be removed."""
         return [self._files.where(path) for path in self._walk() if path.rpartition("/")[2].startswith(PART)]
 
+    def strangers(self) -> list[str]:
+        """Files that no store names so (copies and remains of other programs), as whole paths. Nobody reads them."""
+        return [
+            self._files.where(path)
+            for path in self._walk()
+            if not (_is_unit(path) or _is_facts(path)) and not path.rpartition("/")[2].startswith(PART)
+        ]
+
     def damaged(self) -> list[StoreError]:
         """Every file that a reader would refuse, as the error it would get; reads the whole store."""
         found = []
         for path in self._paths():
-            data = self._read(path)
-            if data is None or path == _LAYOUT_FILE:
-                continue
             try:
+                data = self._read(path)
+                if data is None or path == _LAYOUT_FILE:
+                    continue
                 (self._verified if _is_unit(path) else self._verified_facts)(path, data)
             except StoreError as error:
                 found.append(error)
@@ -117,34 +138,39 @@ class FileStore:
 
     def _verified(self, path: str, data: bytearray) -> tuple[dict[str, Array], Facts]:
         folder, _, name = path.rpartition("/units/")
-        unit = f"{folder}/{name.removesuffix('.safetensors')}"
         try:
-            return read_unit(unit, data)
+            return read_unit(f"{folder}/{name.removesuffix('.safetensors')}", data)
         except Damaged as damage:
-            raise self._refused("dl-603", f"the unit {unit}", path, damage) from damage
+            raise self._refused(path, damage) from damage
 
     def _verified_facts(self, path: str, data: bytearray) -> Facts:
         try:
             return read_facts(path, data)
         except Damaged as damage:
-            raise self._refused("dl-610", f"the facts {path.removesuffix('.json')}", path, damage) from damage
+            raise self._refused(path, damage) from damage
 
-    def _refused(self, code: str, asked: str, path: str, damage: Damaged) -> StoreError:
-        where = self._files.where(path)
+    def _refused(self, path: str, damage: Damaged) -> StoreError:
+        where, unit = self._files.where(path), _is_unit(path)
+        name = (
+            path.replace("/units/", "/").removesuffix(".safetensors") if unit else path.removesuffix(".json")
+        )
         return StoreError(
-            code,
-            asked=asked,
+            "dl-603" if unit else "dl-610",
+            asked=f"the {'unit' if unit else 'facts'} {name}",
             found=f"a damaged or edited file {where}: {damage}",
             do=f"remove the file {where}: the rerun makes it again, bit for bit",
         )
 
     def _read(self, path: str) -> bytearray | None:
-        with explained("to read", self._files.where(path)):
-            return self._files.read(path)
+        try:
+            with explained("to read", self._files.where(path)):
+                return self._files.read(path, check_unit_size if _is_unit(path) else check_facts_size)
+        except Damaged as damage:
+            raise self._refused(path, damage) from damage
 
     def _publish(self, path: str, parts: list) -> None:
         with explained("to write", self._files.where(path)):
-            if self._files.read(_LAYOUT_FILE) is None:
+            if self._layout() is None:
                 self._files.publish(_LAYOUT_FILE, [json.dumps({"layout": LAYOUT}).encode() + b"\n"])
             self._files.publish(path, parts)
 
@@ -158,8 +184,10 @@ class FileStore:
     def _check_layout(self) -> None:
         where = self._files.where("")
         with explained("to open", where):
-            data = self._files.read(_LAYOUT_FILE)
-            others = [name for name in self._files.names("") if not name.startswith(".")] if not data else []
+            data = self._layout()
+            others = [] if data else [name for name in self._files.names("") if not _of_the_system(name)]
+            if data is None and others:
+                data = self._layout()  # another process may have made its first write between the two looks
         if data is None and others:
             raise StoreError(
                 "dl-609",
@@ -183,6 +211,16 @@ class FileStore:
                 do="open it with the version of dataloupe that made it, or name another folder",
             )
 
+    def _layout(self) -> bytearray | None:
+        try:
+            return self._files.read(_LAYOUT_FILE, check_facts_size)
+        except Damaged:
+            return bytearray()
+
+
+def _of_the_system(name: str) -> bool:
+    return name.startswith(".") or name in _SYSTEM_FILES
+
 
 def _unit_path(folder: str, name: str) -> str:
     _check_name(folder, "folder")
@@ -198,18 +236,28 @@ def _facts_path(folder: str, name: str) -> str:
 
 def _is_unit(path: str) -> bool:
     folder, _, name = path.rpartition("/")
-    return folder.endswith("/units") and name.endswith(".safetensors") and not name.startswith(".")
+    return (
+        folder.endswith("/units")
+        and name.endswith(".safetensors")
+        and _valid_name(folder.removesuffix("/units"))
+        and _valid_name(name.removesuffix(".safetensors"), parts=1)
+    )
 
 
 def _is_facts(path: str) -> bool:
-    name = path.rpartition("/")[2]
-    return name.endswith(".json") and not name.startswith(".")
+    folder, _, name = path.rpartition("/")
+    inside = _valid_name(folder) if folder else path == _LAYOUT_FILE
+    return inside and name.endswith(".json") and _valid_name(name.removesuffix(".json"), parts=1)
+
+
+def _valid_name(name: str, parts: int | None = None) -> bool:
+    words = name.split("/")
+    reserved = parts is None and any(word == "units" or word.endswith(".json") for word in words)
+    return not reserved and len(words) <= (parts or 8) and all(_NAME.fullmatch(word) for word in words)
 
 
 def _check_name(name: str, what: str, parts: int | None = None) -> None:
-    words = name.split("/")
-    reserved = parts is None and any(word == "units" or word.endswith(".json") for word in words)
-    if reserved or len(words) > (parts or 8) or not all(_NAME.fullmatch(word) for word in words):
+    if not isinstance(name, str) or not _valid_name(name, parts):
         raise BadInput(
             "dl-600",
             asked=f"the {what} {name!r}",
