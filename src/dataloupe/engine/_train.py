@@ -97,9 +97,13 @@ def run_unit(work: Work, span: tuple[int, int]) -> Unit:
 
 
 def model_tensors(model: Model) -> dict[str, Array]:
-    """Parameters and buffers of a torch model, by name."""
+    """Parameters and buffers of a torch model, by name; bf16, which NumPy lacks, as fp32 of the same values."""
     live = torch_model(model)
-    return {name: tensor.detach().cpu().numpy() for name, tensor in {**live.params, **live.buffers}.items()}
+    return {name: _as_array(tensor) for name, tensor in {**live.params, **live.buffers}.items()}
+
+
+def _as_array(tensor: Tensor) -> Array:
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().cpu().numpy()
 
 
 def _moved(learner: SteppedLearner, tensors: dict[str, Array]) -> dict[str, Array]:
@@ -108,7 +112,7 @@ def _moved(learner: SteppedLearner, tensors: dict[str, Array]) -> dict[str, Arra
     return {
         name: array
         for name, array in tensors.items()
-        if name not in still or not (array == still[name].numpy()).all()
+        if name not in still or not (array == _as_array(still[name])).all()
     }
 
 
@@ -121,8 +125,8 @@ def rebuilt(
 ) -> Model:
     """Model i of a unit's tensors; buffers that the unit has not are those of ``blank``, which is ``learner.init(seed=0)``."""
     tensors = {k: torch.from_numpy(np.array(array[i])) for k, array in arrays.items() if k != "status"}
-    params = {name: tensors[name] for name in blank.params}
-    buffers = {name: tensors.get(name, still) for name, still in blank.buffers.items()}
+    params = {name: tensors[name].to(start.dtype) for name, start in blank.params.items()}
+    buffers = {name: tensors.get(name, still).to(still.dtype) for name, still in blank.buffers.items()}
     model = learner.model(State(params, buffers, {}, blank.step, blank.seed))
     return dataclasses.replace(model, origin=origin) if isinstance(model, TorchModel) else model
 

@@ -2,16 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import grad
-from torch.optim.sgd import sgd
 
-from dataloupe._errors import BadInput, CapabilityError
+from dataloupe._errors import BadInput
 from dataloupe._identity import Stream, canonical, mix64_torch, uniform_torch
 from dataloupe._typing import Inputs
 from dataloupe.core import (
@@ -31,8 +30,10 @@ from dataloupe.core import (
 )
 from dataloupe.learners._augment import Augment
 from dataloupe.learners._denoise import images_of, noised, with_images
+from dataloupe.learners._module import Structure, drawn, structure_of
+from dataloupe.learners._optimizer import learning_rate, update_in_place, updated
+from dataloupe.learners._settings import check_settings
 from dataloupe.learners._stacked import (
-    channels_last,
     cross_entropies,
     pair_losses,
     sequence_losses,
@@ -42,17 +43,6 @@ from dataloupe.learners._stacked import (
 
 _AUGMENT = Stream.root(0)("augment").seed()
 _ORDER_BLOCK = 200_000
-_VECTOR = 64
-"""Torch's fused kernel rounds the end of a tensor that fills no vector differently: it gets whole vectors only."""
-
-
-class _Structure(NamedTuple):
-    """The module without its numbers: in training mode, the same for one model at a time, in evaluation mode."""
-
-    training: nn.Module
-    alone: nn.Module
-    evaluation: nn.Module
-    couples_rows: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -98,31 +88,7 @@ class SGD:
 
     def __post_init__(self) -> None:
         """Check the settings; the module is looked at when it is first needed."""
-        wrong = {
-            "epochs": self.epochs < 1,
-            "batch_size": self.batch_size < 1,
-            "lr": not self.lr > 0,
-            "momentum": not 0 <= self.momentum < 1,
-            "weight_decay": not self.weight_decay >= 0,
-            "warmup": not 0 <= self.warmup < 1,
-            "label_smoothing": not 0 <= self.label_smoothing < 1,
-            "optimizer": self.optimizer not in ("sgd", "adamw"),
-            "schedule": self.schedule not in ("constant", "linear", "cosine", "triangular"),
-            "loss": not isinstance(self.loss, Diffusion)
-            and self.loss not in ("cross_entropy", "squared", "contrastive"),
-            "batch_size (contrastive)": self.loss == "contrastive" and self.batch_size < 2,
-            "removal": self.removal not in ("repack", "mask"),
-            "nesterov (needs momentum)": self.nesterov and not self.momentum,
-            "warmup (the peak of a triangular schedule)": self.schedule == "triangular" and not self.warmup,
-        }
-        for name in (name for name, bad in wrong.items() if bad):
-            value = getattr(self, name.split(" ")[0])
-            raise BadInput(
-                "dl-211",
-                asked=f"SGD with {name} = {value!r}",
-                found="a value outside its range",
-                do="see help(dataloupe.SGD)",
-            )
+        check_settings(self)
 
     # --- the steps ---
 
@@ -160,7 +126,7 @@ class SGD:
     def step(self, state: State, batch: Batch) -> State:
         """One gradient step: a pure function, fit for vmap."""
         gradients, buffers = grad(self._loss, has_aux=True)(state.params, state.buffers, state.seed, batch)
-        moved = self._update(state, gradients, self._rate(batch.progress))
+        moved = updated(self, state, gradients, self._rate(batch.progress))
         return moved._replace(buffers=buffers, step=state.step + 1)
 
     def model(self, state: State) -> TorchModel:
@@ -193,7 +159,7 @@ class SGD:
         with torch.no_grad():
             moving = states._replace(params={name: p.detach() for name, p in params.items()})
             gradients = dict(zip(params, found, strict=True))
-            self._update_in_place(moving, gradients, self._rate(batches.progress))
+            update_in_place(self, moving, gradients, self._rate(batches.progress))
         return moving._replace(step=states.step + 1)
 
     # --- inside ---
@@ -255,108 +221,16 @@ class SGD:
         return cross_entropies(predicted, labels, self.label_smoothing)
 
     def _rate(self, progress: Tensor) -> Tensor:
-        rate = torch.ones_like(progress)
-        if self.schedule in ("linear", "triangular"):
-            rate = (1 - progress) / (1 - self.warmup)
-        elif self.schedule == "cosine":
-            rate = 0.5 * (
-                1 + torch.cos(torch.pi * ((progress - self.warmup) / (1 - self.warmup)).clamp(min=0))
-            )
-        if self.warmup:
-            rate = torch.where(progress < self.warmup, progress / self.warmup, rate)
-        return self.lr * rate
-
-    def _update(self, state: State, gradients: dict[str, Tensor], lr: Tensor) -> State:
-        """The optimizer's move, on copies."""
-        copy = state._replace(
-            params={name: p.clone() for name, p in state.params.items()},
-            optimizer={
-                kind: {name: v.clone() for name, v in moments.items()}
-                for kind, moments in state.optimizer.items()
-            },
-        )
-        self._update_in_place(copy, {name: g.clone() for name, g in gradients.items()}, lr)
-        return copy
-
-    def _update_in_place(self, state: State, gradients: dict[str, Tensor], lr: Tensor) -> None:
-        """The optimizer's move; lr is a scalar, or ``[M]`` for M models. Gradients are used up."""
-        if self.optimizer == "adamw":
-            self._adamw(state, gradients, lr)
-            return
-        shared = float(lr[0]) if lr.ndim and bool((lr == lr[0]).all()) else None
-        fused = [
-            name
-            for name, p in state.params.items()
-            if shared is not None and p.numel() % (_VECTOR * len(p)) == 0
-        ]
-        velocities = state.optimizer.get("velocity", {})
-        for name, p in state.params.items():
-            if name in fused:
-                continue
-            g = gradients[name]
-            if self.weight_decay:
-                g.add_(p, alpha=self.weight_decay)
-            if self.momentum:
-                velocity = velocities[name].mul_(self.momentum).add_(g)
-                g = g.add_(velocity, alpha=self.momentum) if self.nesterov else velocity
-            p.sub_(lr.reshape(lr.shape + (1,) * (p.ndim - lr.ndim)) * g)
-        if fused:
-            sgd(  # one pass over the memory
-                [state.params[name] for name in fused],
-                [gradients[name].contiguous() for name in fused],
-                [velocities.get(name) for name in fused],
-                fused=True,
-                weight_decay=self.weight_decay,
-                momentum=self.momentum,
-                lr=shared or 0.0,
-                dampening=0.0,
-                nesterov=self.nesterov,
-                maximize=False,
-            )
-
-    def _adamw(self, state: State, gradients: dict[str, Tensor], lr: Tensor) -> None:
-        for name, p in state.params.items():
-            g = gradients[name]
-            rate = lr.reshape(lr.shape + (1,) * (p.ndim - lr.ndim))
-            count = (state.step + 1).to(p.dtype).reshape(rate.shape)
-            mean, square = state.optimizer["mean"][name], state.optimizer["square"][name]
-            mean.mul_(self.betas[0]).add_(g, alpha=1 - self.betas[0])
-            square.mul_(self.betas[1]).add_(g.square(), alpha=1 - self.betas[1])
-            size = (square / (1 - self.betas[1] ** count)).sqrt_().add_(1e-8)
-            p.mul_(1 - rate * self.weight_decay).sub_(rate * (mean / (1 - self.betas[0] ** count)) / size)
+        return learning_rate(self, progress)
 
     def _draw(self, seed: int) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            # The factory is the user's and may draw from the global generator: forked here, and keyed.
-            torch.random.default_generator.manual_seed(Stream.root(seed)("init").seed())
-            return self.module()
+        return drawn(self.module, seed)
 
     @property
-    def _structure(self) -> _Structure:
+    def _structure(self) -> Structure:
         known = self.__dict__.get("_known_structure")
         if known is None:
-            training = self._draw(0).train()
-            dropout = [
-                name
-                for name, m in training.named_modules()
-                if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0
-            ]
-            if dropout:
-                raise CapabilityError(
-                    "dl-212",
-                    asked=f"a training with dropout ({dropout[0]})",
-                    found="dropout draws from a generator that nothing keys",
-                    do="set p=0 or leave the layer out",
-                )
-            couples = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in training.modules())
-            if couples and self.removal == "mask":
-                raise CapabilityError(
-                    "dl-213",
-                    asked='removal="mask" with BatchNorm',
-                    found="a masked row would still enter the batch statistics",
-                    do='use removal="repack", or GroupNorm',
-                )
-            known = _Structure(training, channels_last(self._draw(0).train()), self._draw(0).eval(), couples)
+            known = structure_of(self.module, self.removal)
             object.__setattr__(self, "_known_structure", known)
         return known
 
