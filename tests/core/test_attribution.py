@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataloupe._errors import BadInput, CapabilityError, UnitsError
+from dataloupe._identity import identity
 from dataloupe.core import Attribution, DenseAttribution, Info, Subsets, Uncertainty, needs_units
 
 SCORES = np.array([[1.0, -2.0, 0.5, 0.0], [0.0, 3.0, -1.0, 2.0]], dtype=np.float32)
@@ -95,3 +96,23 @@ def test_bad_use_is_refused():
         dense().top(2, 1)
     with pytest.raises(BadInput, match="dl-108"):
         dense().effect([[]])
+
+
+def test_it_is_known_by_its_scores_and_not_by_what_they_cost():
+    def made(scores=SCORES, **settings):
+        info = {"method": "by hand", "cost": {"seconds": 1.0}} | settings
+        return identity(DenseAttribution(scores, Info(**info)))
+
+    others = [
+        made(-SCORES),
+        made(SCORES.astype(np.float64)),
+        made(method="by foot"),
+        made(settings={"seed": 1}),
+        made(question="another"),
+        made(removal="mask"),
+        identity(dense()),
+        identity(dense(units="relative")),
+        identity(dense(uncertainty=Uncertainty(spread=np.ones(2)))),
+    ]
+    assert len({made(), *others}) == 1 + len(others)
+    assert made() == made(SCORES.copy(), cost={"seconds": 1.1}, certificate={"seconds": 2.0})

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dataloupe._errors import BadInput, CapabilityError, UnitsError
+from dataloupe._identity import array_digest
 from dataloupe._typing import Array, Facts, Ids
 from dataloupe.core._examples import Examples, check_ids
 from dataloupe.core._learner import Removal
@@ -251,8 +252,12 @@ class DenseAttribution:
         return self.pieces
 
     def __identity__(self) -> dict[str, Any]:
-        """Found by method, settings and question."""
-        return {"info": self.info}
+        """What it says and of what: the scores, and how they were made; not what making them cost."""
+        info = self.info
+        about = {name: getattr(info, name) for name in ("method", "settings", "removal", "fraction")}
+        arrays, _ = self.to_arrays()
+        digests = {name: array_digest(array) for name, array in arrays.items()}
+        return {**about, "question": info.question, "output": info.output, "units": self.units, **digests}
 
     # --- at rest ---
 

@@ -41,8 +41,8 @@ def ask_prior(prior: Prior, question: Question, lab: Lab) -> Attribution:
 
 
 def identity_of(prior: Prior) -> Any:
-    """A method's settings, or what an attribution is and says."""
-    if isinstance(prior, AbstractAttributor):
+    """A method's settings, or what an attribution is and says; one that cannot tell, by all its scores."""
+    if isinstance(prior, AbstractAttributor) or hasattr(type(prior), "__identity__"):
         return canonical(prior)
     info = prior.info
     facts = {"method": info.method, "settings": info.settings, "question": info.question}
