@@ -79,13 +79,52 @@ def test_relabelling_leaves_the_original_alone():
         ({"inputs": torch.eye(3), "labels": torch.zeros(2)}, "dl-104.*inputs: 3, labels: 2"),
         ({"inputs": torch.empty(0, 3)}, "dl-104"),
         ({"inputs": torch.eye(2), "texts": ["one"]}, "dl-104.*texts: 1"),
-        ({"inputs": torch.tensor([[1.0], [float("nan")]])}, "dl-105.*inputs.*row 1"),
+        ({"inputs": torch.tensor([[1.0], [float("-inf")]])}, "dl-105.*inputs.*row 1"),
+        ({"inputs": {"x": torch.eye(2), "y": torch.full((2,), torch.inf)}}, r"dl-105.*inputs\['y'\].*row 0"),
         ({"inputs": torch.eye(2), "labels": torch.tensor([0.0, float("inf")])}, "dl-105.*labels.*row 1"),
     ],
 )
 def test_bad_data_is_refused(arguments, code):
     with pytest.raises(BadInput, match=code):
         Examples(**arguments)
+
+
+def test_the_first_row_with_a_missing_value_is_known():
+    x = torch.eye(4)
+    assert Examples(x).first_missing is None
+    x[2, 1] = torch.nan
+    assert Examples({"a": torch.eye(4), "b": x}).first_missing == 2
+    assert Examples(x)[2:].first_missing == 0 and Examples(x)[:2].first_missing is None
+
+
+@pytest.mark.parametrize("ids", [[1.9], [-2], [4], [True, False], ["a"], [1j], 1.5, [[0, 9]], torch.ones(2)])
+def test_rows_that_are_not_there_are_not_taken(ids):
+    with pytest.raises(BadInput, match="dl-133.*of 4 examples"):
+        digits().take(ids)
+
+
+def test_ids_of_any_whole_type_are_taken():
+    for ids in (np.uint8([3, 0]), np.array([3, 0], ">i4"), range(3, -1, -3), torch.tensor([3, 0]).int()):
+        assert digits().take(ids).labels.tolist() == [1, 0]
+    assert digits().take([]).inputs.shape == (0, 3)
+
+
+@pytest.mark.parametrize("rows", [[9], "a", [0.5], {1}, [True], (0, [1, 2])])
+def test_rows_that_cannot_be_picked_are_refused(rows):
+    with pytest.raises(BadInput, match="dl-106"):
+        digits()[rows]
+    assert digits()[np.array([True, False, True, False])].labels.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("labels", [[1.9], [[1]], [0, 1], [float("nan")], ["b"], [1j], torch.ones(2)])
+def test_labels_of_another_kind_are_not_put_in_place(labels):
+    with pytest.raises(BadInput, match="dl-1(34|26|25|05)"):
+        digits().with_labels([0], labels)
+    assert digits().with_labels([0, 3], 2.0).labels.tolist() == [2, 1, 2, 2]
+    real = Examples(torch.eye(2), torch.zeros(2))
+    assert real.with_labels([1], [1.5]).labels.tolist() == [0, 1.5]
+    with pytest.raises(BadInput, match="dl-105"):
+        real.with_labels([1], [float("nan")])
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ from dataloupe.core._learner import Slot as Slot
 from dataloupe.core._learner import StackedLearner as StackedLearner
 from dataloupe.core._learner import State as State
 from dataloupe.core._learner import SteppedLearner as SteppedLearner
+from dataloupe.core._learner import TakesNaN as TakesNaN
 from dataloupe.core._learner import make_batch as make_batch
 from dataloupe.core._learner import must_show_state as must_show_state
 from dataloupe.core._learner import must_train as must_train

@@ -1,7 +1,7 @@
 """The data: n rows that keep their numbers."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,8 @@ from torch import Tensor
 from dataloupe._errors import BadInput
 from dataloupe._identity import array_digest, identity
 from dataloupe._typing import Array, Inputs
+from dataloupe.core._arrays import as_inputs, as_labels, first_rows_not_finite, whole_rows
+from dataloupe.core._looks import as_images, as_meta, as_names, as_texts, check_names
 
 
 class Rows(NamedTuple):
@@ -19,6 +21,10 @@ class Rows(NamedTuple):
 
     inputs: Inputs
     labels: Tensor | None
+
+
+_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+"""Torch keeps these and computes with none of them: their rows are given as int64."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +40,21 @@ class Card:
 class Examples:
     """n rows of data; row i is always example i.
 
-    ``inputs`` is a tensor ``[n, ...]``, or a dict or tuple of them (NumPy arrays and memory maps are taken as
-    they are, without a copy); ``labels`` a tensor ``[n]`` or ``[n, ...]``. ``images`` (``[n, h, w]`` or
-    ``[n, h, w, 3]``, uint8) or ``texts`` say how a person should see a row, ``names`` what the label numbers
-    are called, ``meta`` holds further columns.
+    Lists, NumPy, pandas, polars and torch are read by position: row i of every part is example i, whatever its
+    index says. NumPy arrays and memory maps are shared, not copied, where torch can share them.
 
-    Raises ``BadInput`` (dl-104 lengths differ, dl-105 NaN or infinity).
+    Args:
+        inputs: Numbers ``[n, ...]``; a dict of them (keywords of forward) or a tuple of them (positions). A list holds rows.
+            NaN is a missing value, for a learner that takes it (:class:`TakesNaN`).
+        labels: Numbers ``[n]`` or ``[n, ...]``; whole numbers and booleans become int64.
+        images: How a person should see a row: ``[n, h, w]`` or ``[n, h, w, 3]``, uint8, or floating point from 0 to 1.
+        texts: How a person should see a row: one string each; with ``images``, their captions.
+        names: What the labels 0, 1, ... are called; of sequences, the vocabulary.
+        meta: Further columns by name, one value per row.
+
+    Raises:
+        BadInput: dl-104 (lengths differ), dl-105 (infinity; NaN in labels), dl-125 to dl-129 (no numbers: text,
+            masked values, rows of different shape, data sets and loaders), dl-130 (images), dl-131 (texts), dl-132 (names).
 
     >>> data = Examples(torch.eye(4), labels=torch.tensor([0, 1, 0, 1]))
     >>> data
@@ -48,44 +63,85 @@ class Examples:
     (4, [0, 0])
     """
 
-    inputs: Any  # given as tensors or arrays; tensors (Inputs) from then on
-    labels: Any = None  # Tensor or None from then on
-    images: Array | None = None
-    texts: Sequence[str] | None = None
-    names: Sequence[str] | None = None
-    meta: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    # Given in any of the forms above; from then on what the comment says.
+    inputs: Any  # Inputs
+    labels: Any = None  # Tensor | None
+    images: Any = None  # uint8 array | None
+    texts: Any = None  # list[str] | None
+    names: Any = None  # list[str] | None
+    meta: Any = dataclasses.field(default_factory=dict)  # dict[str, list | array]
+    first_missing: int | None = dataclasses.field(init=False, default=None, repr=False)
+    """The first row whose inputs hold NaN, None where no row does."""
 
     def __post_init__(self) -> None:
-        """Take arrays as tensors and check every length."""
-        object.__setattr__(self, "inputs", map_inputs(torch.as_tensor, self.inputs))
-        if self.labels is not None:
-            object.__setattr__(self, "labels", torch.as_tensor(self.labels))
+        """Take every part by position, and check lengths, numbers and names."""
+        readers: dict[str, Callable[[Any], Any]] = {
+            "labels": as_labels,
+            "images": as_images,
+            "texts": as_texts,
+            "names": as_names,
+        }
+        object.__setattr__(self, "inputs", as_inputs(self.inputs))
+        object.__setattr__(self, "meta", as_meta(self.meta))
+        for name, reader in readers.items():
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, reader(getattr(self, name)))
+        self._check_lengths()
+        self._check_numbers()
+        if self.names is not None and self.labels is not None:
+            check_names(self.names, self.labels)
+
+    def _check_lengths(self) -> None:
         lengths = {name: len(part) for name, part in self._parts() if part is not None}
         if len(set(lengths.values())) != 1 or 0 in lengths.values():
             raise BadInput(
                 "dl-104",
                 asked="examples whose parts have one length above 0",
                 found=", ".join(f"{name}: {length}" for name, length in lengths.items()),
-                do="give every part one row per example",
+                do="give every part one row per example (a list holds rows; several inputs are a tuple or a dict)",
             )
+
+    def _check_numbers(self) -> None:
+        """Infinity nowhere, NaN in inputs only."""
         for name, part in self._parts():
-            if isinstance(part, Tensor) and part.is_floating_point() and not bool(part.isfinite().all()):
-                bad = (
-                    int((~part.isfinite()).flatten(1).any(1).nonzero()[0])
-                    if part.ndim > 1
-                    else int((~part.isfinite()).nonzero()[0])
-                )
+            if not isinstance(part, Tensor):
+                continue
+            missing, infinite = first_rows_not_finite(part)
+            if infinite is not None or (name == "labels" and missing is not None):
                 raise BadInput(
                     "dl-105",
                     asked="finite numbers",
-                    found=f"NaN or infinity in {name}, first in row {bad}",
+                    found=f"{'infinity' if infinite is not None else 'NaN'} in {name}, first in row "
+                    f"{missing if infinite is None else infinite}",
                     do="clean or drop the row; nothing is filled in for you",
                 )
+            if missing is not None:
+                known = self.first_missing
+                first = missing if known is None else min(known, missing)
+                object.__setattr__(self, "first_missing", first)
+
+    def refuse_missing(self, who: str, do: str) -> None:
+        """Raise dl-105 if inputs hold NaN, which `who` cannot take."""
+        if self.first_missing is not None:
+            raise BadInput(
+                "dl-105",
+                asked=f"finite numbers, for {who}",
+                found=f"NaN in inputs, first in row {self.first_missing}",
+                do=do,
+            )
 
     def _parts(self) -> list[tuple[str, Any]]:
-        leaves = input_leaves(self.inputs)
+        inputs = self.inputs
+        parts = (
+            [("inputs", inputs)]
+            if isinstance(inputs, Tensor)
+            else [
+                (f"inputs[{name!r}]", part)
+                for name, part in (inputs.items() if isinstance(inputs, dict) else enumerate(inputs))
+            ]
+        )
         return [
-            *((f"inputs[{i}]" if len(leaves) > 1 else "inputs", leaf) for i, leaf in enumerate(leaves)),
+            *parts,
             ("labels", self.labels),
             ("images", self.images),
             ("texts", self.texts),
@@ -103,16 +159,25 @@ class Examples:
     def take(self, ids: Any) -> Rows:
         """The rows `ids`; an id of -1 gives a constant row of zeros and reads nothing.
 
-        ``ids`` may have any shape: the rows get the same leading axes.
+        ``ids`` may have any shape: the rows get the same leading axes. Raises ``BadInput`` dl-133 for ids that are
+        no whole numbers from -1 to n - 1.
         """
-        ids = torch.as_tensor(ids, dtype=torch.int64)
-        every = bool((ids >= 0).all())
+        ids, lowest = _row_ids(ids, len(self))
+        every = lowest >= 0
         inputs = map_inputs(lambda part: gather(part, ids, every=every), self.inputs)
         return Rows(inputs, None if self.labels is None else gather(self.labels, ids, every=every))
 
-    def __getitem__(self, rows: slice | Sequence[int] | Array) -> "Examples":
-        """Some rows as examples of their own (they are numbered anew, from 0)."""
-        ids = np.arange(len(self))[rows]
+    def __getitem__(self, rows: Any) -> "Examples":
+        """Some rows (a slice, row numbers or a boolean mask) as examples of their own, numbered anew from 0."""
+        try:
+            ids = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
+        except (IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise BadInput(
+                "dl-106",
+                asked=f"some rows of {len(self)}",
+                found=f"{str(error).splitlines()[0]}",
+                do="ask for a slice, a list of row numbers or a boolean mask [n]",
+            ) from error
         if ids.ndim != 1 or len(ids) == 0:
             raise BadInput(
                 "dl-106",
@@ -130,16 +195,15 @@ class Examples:
             meta={name: [column[i] for i in ids] for name, column in self.meta.items()},
         )
 
-    def with_labels(self, ids: Sequence[int] | Array, labels: Any) -> "Examples":
+    def with_labels(self, ids: Any, labels: Any) -> "Examples":
         """The same examples with other labels on some rows: the edited data of a label-flip question."""
         if self.labels is None:
             raise BadInput(
                 "dl-107", asked="other labels", found="examples without labels", do="give labels first"
             )
+        rows = torch.as_tensor(check_ids(ids, len(self), "rows to relabel"))
         new = self.labels.clone()
-        new[torch.as_tensor(check_ids(ids, len(self), "rows to relabel"))] = torch.as_tensor(
-            labels, dtype=new.dtype
-        )
+        new[rows] = _new_labels(labels, len(rows), new)
         return dataclasses.replace(self, labels=new)
 
     @property
@@ -165,7 +229,8 @@ class Examples:
             return ""  # a sequence's tokens
         if label.ndim or label.is_floating_point():
             return f"{label.item():.4g}" if label.ndim == 0 else f"{list(label.shape)}"
-        return str(self.names[int(label)]) if self.names is not None else str(int(label))
+        number = int(label)
+        return str(self.names[number]) if self.names is not None and number >= 0 else str(number)
 
     def show(self, i: int) -> Card:
         """Row i as a person should see it."""
@@ -175,11 +240,9 @@ class Examples:
             return Card(title, image=np.asarray(self.images[i]), text=text)
         if self.texts is not None:
             return Card(title, text=self.texts[i])
-        values = torch.cat([leaf[i].flatten()[:12].double() for leaf in input_leaves(self.inputs)])
+        cells = [cell for leaf in input_leaves(self.inputs) for cell in leaf[i].flatten()[:12].tolist()]
         columns = {name: column[i] for name, column in self.meta.items()}
-        shown = [f"{name}={value}" for name, value in columns.items()] or [
-            f"{float(v):.3g}" for v in values[:12]
-        ]
+        shown = [f"{name}={value}" for name, value in columns.items()] or [f"{v:.3g}" for v in cells[:12]]
         return Card(title, text="  ".join(shown))
 
 
@@ -193,13 +256,52 @@ def _kind(part: Any) -> str:
 def gather(part: Tensor, ids: Int[Tensor, "..."], *, every: bool) -> Tensor:
     """``part[ids]``, zeros where an id is -1 (``every`` says that none is); no other row is ever read."""
     flat = ids.reshape(-1).to(part.device)
-    if every:
-        rows = part.index_select(0, flat)
-    else:
-        rows = torch.zeros((len(flat), *part.shape[1:]), dtype=part.dtype, device=part.device)
-        kept = (flat >= 0).nonzero().squeeze(1)
-        rows[kept] = part.index_select(0, flat[kept])
+    kept = flat if every else flat[flat >= 0]
+    rows = whole_rows(part[kept]) if part.dtype in _UNSIGNED else part.index_select(0, kept)
+    if not every:
+        rows = rows.new_zeros((len(flat), *part.shape[1:])).index_copy_(
+            0, (flat >= 0).nonzero().squeeze(1), rows
+        )
     return rows.reshape(*ids.shape, *part.shape[1:])
+
+
+def _row_ids(ids: Any, n: int) -> tuple[Int[Tensor, "..."], int]:
+    """Ids as int64, and the lowest of them; -1 stands for no row (dl-133)."""
+    array = ids.detach().cpu() if isinstance(ids, Tensor) else np.asarray(ids)
+    if array.shape and 0 in array.shape:
+        return torch.zeros(array.shape, dtype=torch.int64), 0
+    if isinstance(array, np.ndarray) and array.dtype.kind in "iu":
+        array = torch.from_numpy(array.astype(np.int64))
+    if isinstance(array, Tensor) and not array.is_floating_point() and array.dtype != torch.bool:
+        whole = whole_rows(array)
+        lowest, highest = (int(bound) for bound in torch.aminmax(whole))
+        if lowest >= -1 and highest < n:
+            return whole, lowest
+        wrong = f"ids from {lowest} to {highest}"
+    else:
+        wrong = f"ids of {array.dtype}"
+    raise BadInput(
+        "dl-133",
+        asked=f"rows of {n} examples by number",
+        found=wrong,
+        do=f"give whole numbers from 0 to {n - 1}; for a boolean mask numpy.flatnonzero(mask)",
+    )
+
+
+def _new_labels(labels: Any, count: int, like: Tensor) -> Tensor:
+    """Other labels for `count` rows, as the type that labels have: one for all, or one each (dl-134)."""
+    new = as_labels([labels] if np.ndim(labels) == 0 else labels)
+    whole = not new.is_floating_point() or bool((new == new.round()).all())
+    if not (like.is_floating_point() or whole) or not (
+        new.shape[1:] == like.shape[1:] and len(new) in ((1, count) if np.ndim(labels) == 0 else (count,))
+    ):
+        raise BadInput(
+            "dl-134",
+            asked=f"other labels for {count} rows, {like.dtype} of shape {(count, *like.shape[1:])}",
+            found=f"{new.dtype} of shape {tuple(new.shape)}" + ("" if whole else ", not whole"),
+            do="give one label for all rows, or one for each, of the kind that the examples have",
+        )
+    return new.to(like.dtype)
 
 
 def map_inputs(function: Callable[[Any], Any], inputs: Any) -> Any:

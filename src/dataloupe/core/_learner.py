@@ -96,6 +96,16 @@ class StackedLearner(SteppedLearner, Protocol):
 
 
 @runtime_checkable
+class TakesNaN(Protocol):
+    """A learner that says whether NaN in the inputs is a missing value to it; one that does not say so never meets NaN."""
+
+    @property
+    def takes_nan(self) -> bool:
+        """Whether inputs may hold NaN."""
+        ...
+
+
+@runtime_checkable
 class ModelSource(Protocol):
     """Models that were trained elsewhere: they can be read, not made."""
 

@@ -13,7 +13,7 @@ from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._identity import Stream, canonical, identity
 from dataloupe.core._diffusion import as_called
 from dataloupe.core._examples import Examples, Rows
-from dataloupe.core._learner import Learner, ModelSource, SteppedLearner
+from dataloupe.core._learner import Learner, ModelSource, SteppedLearner, TakesNaN
 from dataloupe.core._model import Model
 from dataloupe.core._subsets import Subsets
 
@@ -71,7 +71,8 @@ class Question:
     A target row is a pair (target example, component of the output); ``index`` lists them, ``m`` counts them.
     ``train_output`` is used on the training side where the two sides differ (diffusion, transfer).
 
-    Raises ``CapabilityError`` dl-201 (no learner), ``BadInput`` dl-202 (the output does not fit the data).
+    Raises ``CapabilityError`` dl-201 (no learner), ``BadInput`` dl-202 (the output does not fit the data), dl-105 (NaN in
+    inputs, for a learner that takes none), dl-135 (data that are no :class:`Examples`).
 
     >>> from dataloupe import data, learners, outputs
     >>> train, test = data.digits()
@@ -102,7 +103,26 @@ class Question:
                 found=f"{self.output!r}",
                 do="use one of dataloupe.outputs, or an object with name, repeats, value, slope and valid",
             )
+        self._check_data()
         self.index  # noqa: B018  (computed and checked now)
+
+    def _check_data(self) -> None:
+        """Examples on both sides, without NaN unless the learner takes them (dl-135, dl-105)."""
+        for side, data in (("train", self.train), ("targets", self.targets)):
+            if not isinstance(data, Examples):
+                raise BadInput(
+                    "dl-135",
+                    asked=f"{side}=Examples(...)",
+                    found=f"a {type(data).__name__}",
+                    do=f"give {side}=dataloupe.Examples(inputs, labels=...): rows to "
+                    + ("train on" if side == "train" else "explain, not a column of labels"),
+                )
+            if not (isinstance(self.learner, TakesNaN) and self.learner.takes_nan):
+                data.refuse_missing(
+                    type(self.learner).__name__,
+                    "clean or drop the row, or give a learner that takes NaN: a SklearnLearner of HistGradientBoosting, "
+                    "XGBoost, or a pipeline that begins with an imputer (allow_nan=True if it does not say so itself)",
+                )
 
     @property
     def n(self) -> int:

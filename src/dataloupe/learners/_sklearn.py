@@ -15,6 +15,7 @@ from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._identity import Stream, canonical
 from dataloupe._typing import Array, Inputs
 from dataloupe.core import Examples, Removal
+from dataloupe.learners._missing import missing_after
 
 Fit: TypeAlias = Literal["subset", "weights"]
 Reading: TypeAlias = Literal["auto", "decision", "log_proba", "value"]
@@ -30,10 +31,11 @@ class SklearnLearner:
     "log_proba" (log of ``predict_proba``, at least ``log(floor)``), "value" (``predict``); "auto" takes the
     first of these that a classifier has, and "value" for everything else. A classifier always answers ``[b, classes]``,
     column c for label c; a class that the kept rows lack gets probability ``floor``. ``classes``: how many; None
-    takes the highest label of the data (the one thing that is read of rows left out).
+    takes the highest label of the data (the one thing that is read of rows left out). ``allow_nan``: whether NaN in the
+    inputs is a missing value to the estimator; "auto" asks scikit-learn's tags, of a pipeline those of its steps.
 
     Raises ``CapabilityError`` dl-840 (no estimator), dl-844 (no sample_weight), dl-845 (cannot predict so);
-    ``BadInput`` dl-841 (labels), dl-842 (inputs), dl-843 (a single class), dl-846 (weights), dl-847 (settings).
+    ``BadInput`` dl-105 (NaN), dl-841 (labels), dl-842 (inputs), dl-843 (a single class), dl-846 (weights), dl-847 (settings).
 
     >>> data = Examples(torch.eye(4), labels=torch.tensor([0, 1, 0, 1]))
     >>> model = SklearnLearner.ridge_classifier().train(data, torch.ones(4), seed=0)
@@ -46,6 +48,7 @@ class SklearnLearner:
     predict: Reading = "auto"
     classes: int | None = None
     floor: float = 1e-6
+    allow_nan: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         """Check the estimator against what it shall do."""
@@ -104,6 +107,11 @@ class SklearnLearner:
         return "repack"
 
     @property
+    def takes_nan(self) -> bool:
+        """Whether NaN in the inputs is a missing value to the estimator."""
+        return missing_after(self.estimator) != "refused" if self.allow_nan == "auto" else self.allow_nan
+
+    @property
     def classifies(self) -> bool:
         """Whether labels are classes to this estimator."""
         from sklearn.base import is_classifier
@@ -130,6 +138,10 @@ class SklearnLearner:
                 asked=f"a training of {type(self.estimator).__name__}",
                 found="examples without labels",
                 do="give labels: Examples(inputs, labels=...)",
+            )
+        if not self.takes_nan:
+            data.refuse_missing(
+                type(self.estimator).__name__, "begin with an imputer: make_pipeline(SimpleImputer(), ...)"
             )
         rows = data.take(kept)
         columns = self._columns(data.labels, data.labels[kept])

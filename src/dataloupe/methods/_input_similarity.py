@@ -58,6 +58,9 @@ class InputSimilarity(AbstractAttributor):
 
 
 def _flat(data: Examples) -> Float[np.ndarray, "b p"]:
+    data.refuse_missing(
+        "the similarity of inputs", "fill the values, or use a method that only retrains (Datamodel)"
+    )
     parts = [
         leaf.flatten(1).double() if leaf.ndim > 1 else leaf[:, None].double()
         for leaf in input_leaves(data.inputs)

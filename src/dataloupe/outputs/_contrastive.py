@@ -45,6 +45,7 @@ class _OfPair(abc.ABC):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        self.negatives.refuse_missing("the negatives of a contrastive output", "drop these rows")
         most = len(self.negatives)
         if not (1 <= self.count <= most and self.repeats >= 1):
             raise BadInput(
