@@ -15,13 +15,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # --- the import table of the design, section 3 -------------------------------------------------------------
 
-GROUND = {"_errors", "_typing"}
+GROUND = {"_errors", "_typing", "_atomic"}
 BASE = GROUND | {"_identity", "kernels", "core"}
 """Floors F1 to F3: open to every room above them."""
 
 TABLE: dict[str, set[str]] = {
     "_errors": set(),
     "_typing": set(),
+    "_atomic": set(),
     "_identity": GROUND,
     "kernels": GROUND,
     "core": GROUND | {"_identity"},

@@ -3,6 +3,7 @@
 
 import base64
 import dataclasses
+import hashlib
 import io
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +15,7 @@ from dataloupe.apps import WhatIf
 from dataloupe.judge import LDS, Control
 
 N, M = 40, 12
+POLICY = "Content-Security-Policy"
 VOID = {"meta", "img", "link", "br"}
 
 
@@ -71,7 +73,37 @@ class Tree(HTMLParser):
 
 
 def page(path: Path) -> Node:
-    return Tree(path.read_text(encoding="utf-8")).open[0]
+    """The tree of a page; whatever the page is, it can load nothing and run nothing that its policy does not name."""
+    html = Tree(path.read_text(encoding="utf-8")).open[0]
+    check_policy(html)
+    return html
+
+
+def check_policy(html: Node) -> None:
+    """A strict policy, which comes first; no script without a hash, no handler, no address outside."""
+    head = html.one("head")
+    metas = [node for node in head.all("meta") if node.attributes.get("http-equiv") == POLICY]
+    assert len(metas) == 1
+    policy = {
+        words[0]: words[1:] for words in (part.split() for part in metas[0].attributes["content"].split(";"))
+    }
+    assert policy["default-src"] == ["'none'"]
+    assert policy["base-uri"] == policy["form-action"] == ["'none'"]
+    assert policy["style-src"] == ["'unsafe-inline'"]
+    assert policy["img-src"] == policy["font-src"] == ["data:"]
+    assert head.children.index(metas[0]) < head.children.index(head.one("style"))
+    allowed = policy.get("script-src", [])
+    for script in html.all("script"):
+        digest = hashlib.sha256("".join(map(str, script.children)).encode()).digest()
+        assert f"'sha256-{base64.b64encode(digest).decode()}'" in allowed
+        assert "src" not in script.attributes
+    assert all(source.startswith("'sha256-") for source in allowed)
+    for node in html.all():
+        assert not any(name.startswith("on") for name in node.attributes), node
+        for name in ("src", "href", "srcset", "action", "data", "formaction", "xlink:href", "poster"):
+            value = node.attributes.get(name, "")
+            assert not value or value.startswith(("data:image/", "#")), node
+    assert not {node.tag for node in html.all()} & {"iframe", "object", "embed", "form", "base", "link"}
 
 
 def number(text: str) -> float:

@@ -8,7 +8,7 @@ import torch
 from dataloupe._errors import BadInput
 from dataloupe._typing import Array, Facts
 from dataloupe.apps import WhatIf
-from dataloupe.core import DenseAttribution, Examples, Outcomes, Question, Subsets
+from dataloupe.core import DenseAttribution, Examples, Outcomes, Question, Subsets, restoring
 from dataloupe.lab import Lab
 
 BASELINES = ("random", "gradient ", "feature similarity", "training loss", "sequence length", "bm25")
@@ -32,6 +32,7 @@ def keep_looks(lab: Lab, question: Question) -> None:
         lab.put("examples", {"question": question.identity, "side": side}, arrays, facts)
 
 
+@restoring("looks of the examples")
 def looks_of(lab: Lab, question: str, side: str) -> Examples | None:
     """Examples that can be shown (their inputs stayed behind)."""
     known = lab.get("examples", {"question": question, "side": side})
@@ -56,14 +57,15 @@ def attributions(lab: Lab, question: Question | None = None, only: str = "") -> 
     found = []
     seen = set()
     for facts, load in lab.entries("attribution"):
-        asked, method = facts["info"]["question"], facts["info"]["method"]
+        asked, method = _question_and_method(facts)
         seen.add(method)
         if question is not None and asked != question.identity:
             continue
         if not _slug(method).startswith(_slug(only)):
             continue
         looks = {side: looks_of(lab, asked, side) for side in ("train", "targets")}
-        found.append(DenseAttribution.from_arrays(load(), facts, **looks))
+        with restoring(f"attribution by {method}"):
+            found.append(DenseAttribution.from_arrays(load(), facts, **looks))
     if not found:
         raise BadInput(
             "dl-984",
@@ -72,6 +74,11 @@ def attributions(lab: Lab, question: Question | None = None, only: str = "") -> 
             do="make one: dataloupe attribute FILE.py:NAME --with trak --lab FOLDER",
         )
     return sorted(found, key=lambda a: (is_baseline(a), a.info.method))
+
+
+@restoring("attribution")
+def _question_and_method(facts: Facts) -> tuple[str, str]:
+    return str(facts["info"]["question"]), str(facts["info"]["method"])
 
 
 def told_apart(found: list[DenseAttribution]) -> list[DenseAttribution]:
@@ -126,12 +133,13 @@ def judged_outcomes(lab: Lab, question: str) -> list[Outcomes]:
     """The outcomes that attributions of this question (by its hash) were judged on."""
     found = []
     for facts, load in lab.entries("judged"):
-        if facts["question"] == question:
-            arrays = load()
-            masks = np.unpackbits(arrays["bits"], axis=1, count=facts["n"]).astype(bool)
-            found.append(
-                Outcomes(Subsets.listed(masks), arrays["values"], arrays["status"], facts["removal"])
-            )
+        if facts.get("question") == question:
+            with restoring("outcomes that attributions were judged on"):
+                arrays = load()
+                masks = np.unpackbits(arrays["bits"], axis=1, count=facts["n"]).astype(bool)
+                found.append(
+                    Outcomes(Subsets.listed(masks), arrays["values"], arrays["status"], facts["removal"])
+                )
     return found
 
 
@@ -143,9 +151,10 @@ def keep_what_if(lab: Lab, question: Question, answer: WhatIf) -> None:
 
 def what_ifs(lab: Lab, question: str) -> list[WhatIf]:
     """The what-ifs of this question (by its hash)."""
-    return [_what_if(facts) for facts, _ in lab.entries("what-if") if facts["question"] == question]
+    return [_what_if(facts) for facts, _ in lab.entries("what-if") if facts.get("question") == question]
 
 
+@restoring("what-if")
 def _what_if(facts: Facts) -> WhatIf:
     values = {name: value for name, value in facts.items() if name != "question"}
     for name in ("predicted_interval", "verified_interval", "notes"):

@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text as Line
 
-from dataloupe._errors import BadInput
+from dataloupe._atomic import write_json
+from dataloupe._errors import BadInput, StoreError
 from dataloupe.cli._base import MaybeNumber, Number, Out, Result, Text, Verb, load_question
 from dataloupe.cli._methods import Method, Settings
 from dataloupe.core import Attribution, Question, check_ids
@@ -75,7 +76,7 @@ class Pick(Verb):
             "n": question.n,
             "train": question.train.fingerprint,
         }
-        place.write_text(json.dumps(facts, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_result(place, facts)
         counts = classes_of(question, ids)
         say_rows(out, question, ids, counts, how)
         out.say(f"  request {facts['digest']} in [bold]{place}[/]")
@@ -200,6 +201,24 @@ def writable(path: Path) -> Path:
             do="name a file in a folder that exists",
         )
     return path
+
+
+def write_result(path: Path, facts: dict[str, Any]) -> None:
+    """The facts of a verb as a file, whole or not at all. Raises ``StoreError`` dl-617."""
+    try:
+        write_json(path, facts)
+    except OSError as error:
+        raise unwritten(path, error) from error
+
+
+def unwritten(path: Path, error: Exception) -> StoreError:
+    """dl-617."""
+    return StoreError(
+        "dl-617",
+        asked=f"to write {path}",
+        found=str(error),
+        do="free some space or name another place, then run the same again: the lab keeps what is done",
+    )
 
 
 def say_rows(

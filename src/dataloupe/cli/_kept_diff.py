@@ -17,7 +17,7 @@ from dataloupe.apps import (
     Enrichment,
     TransformEffect,
 )
-from dataloupe.core import Question
+from dataloupe.core import Question, restoring
 from dataloupe.lab import Lab
 
 KIND, TEST = "difference", "counterfactual"
@@ -55,7 +55,9 @@ def keep_difference(lab: Lab, asked: Pair, found: Enrichment) -> None:
 def differences(lab: Lab, *questions: str) -> list[Kept]:
     """The differences that a lab remembers of these questions (by their hashes), whichever side they are on."""
     return [
-        _kept(facts, load()) for facts, load in lab.entries(KIND) if set(questions) <= set(facts["questions"])
+        _kept(facts, load())
+        for facts, load in lab.entries(KIND)
+        if set(questions) <= set(facts.get("questions", ()))
     ]
 
 
@@ -74,10 +76,11 @@ def counterfactuals(lab: Lab, *questions: str) -> list[Counterfactual]:
     return [
         _counterfactual(facts, load())
         for facts, load in lab.entries(TEST)
-        if set(questions) <= set(facts["questions"])
+        if set(questions) <= set(facts.get("questions", ()))
     ]
 
 
+@restoring("counterfactual test")
 def _counterfactual(facts: Facts, arrays: dict[str, Array]) -> Counterfactual:
     values = {name: _tupled(value) for name, value in facts.items() if name != "questions"}
     for name, kind in (
@@ -95,6 +98,7 @@ def _arrays(holder: Any) -> dict[str, Array]:
     return {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
 
 
+@restoring("difference")
 def _kept(facts: Facts, arrays: dict[str, Array]) -> Kept:
     one, two = facts["names"]
     chance = facts["chance"]

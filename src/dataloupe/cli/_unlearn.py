@@ -1,7 +1,6 @@
 """``unlearn``: what forgetting would cost, the unlearned models, and whether they have forgotten."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +9,14 @@ import tyro
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text as Line
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from dataloupe._atomic import replacing
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe.cli._base import Folder, Number, Out, Result, Text, Verb, load_question
-from dataloupe.cli._forget import File, read_forget
+from dataloupe.cli._forget import File, read_forget, unwritten, write_result
 from dataloupe.cli._unlearn_audit import AuditThem, Sweep
 from dataloupe.cli._unlearners import Behind, Forgetting, made, place_of, settings_of, words_of
 from dataloupe.core import Subsets, TorchModel, torch_model
@@ -111,7 +112,7 @@ class Run(Forgetting):
             done = unlearn(trained, ids, method=method, lab=lab, question=question, seed=self.seed)
         written = write_models(place, done)
         facts = facts_of(done, written)
-        (place / "unlearned.json").write_text(json.dumps(facts, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_result(place / "unlearned.json", facts)
         say_unlearned(out, done)
         out.say(f"  {len(written)} of {len(done.models)} models in [bold]{place}[/]")
         return Result({**facts, "path": str(place)}, failed=not done.finite.all())
@@ -150,18 +151,25 @@ def say_plan(out: Out, plan: Planned) -> None:
 
 
 def write_models(place: Path, done: Unlearned) -> list[str]:
-    """One file a model that did not diverge; their names."""
-    place.mkdir(parents=True, exist_ok=True)
+    """One file a model that did not diverge; their names. Raises ``StoreError`` dl-617."""
     names = []
-    for number, (model, fine) in enumerate(zip(done.models, done.finite, strict=True)):
-        if fine and isinstance(model, TorchModel):
-            tensors = {**model.params, **model.buffers}
-            save_file(
-                {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-                place / f"model-{number}.safetensors",
-                metadata={"forget": str(done.facts["forget"]), "method": done.method},
-            )
-            names.append(f"model-{number}.safetensors")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        for number, (model, fine) in enumerate(zip(done.models, done.finite, strict=True)):
+            if fine and isinstance(model, TorchModel):
+                names.append(f"model-{number}.safetensors")
+                tensors = {**model.params, **model.buffers}
+                with replacing(place / names[-1]) as temporary:
+                    save_file(
+                        {
+                            name: tensor.detach().cpu().contiguous().clone()
+                            for name, tensor in tensors.items()
+                        },
+                        temporary,
+                        metadata={"forget": str(done.facts["forget"]), "method": done.method},
+                    )
+    except (OSError, SafetensorError) as error:  # the library's own error of a full disk
+        raise unwritten(place, error) from error
     return names
 
 

@@ -1,7 +1,6 @@
 """``unlearn audit`` and ``unlearn sweep``: methods held against models that never saw the rows."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +14,7 @@ from rich.text import Text as Line
 
 from dataloupe._errors import BadInput
 from dataloupe.cli._base import Number, Out, Result, Text
-from dataloupe.cli._forget import File, writable
+from dataloupe.cli._forget import File, writable, write_result
 from dataloupe.cli._unlearners import (
     Forgetting,
     grid_of,
@@ -106,7 +105,7 @@ class AuditThem(Judging):
         facts = receipt.to_json()
         report(place, receipt, title=f"Unlearning receipt {receipt.digest}")
         beside = place.with_suffix(".json")
-        beside.write_text(json.dumps(facts, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_result(beside, facts)
         say_receipt(out, receipt)
         out.say(f"  [bold]{place}[/], {beside.name}")
         judged = {"first": words[:1], "all": words, "none": []}[self.gate]

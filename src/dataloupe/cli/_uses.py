@@ -1,6 +1,7 @@
 """Supports, leaks, wrong labels and influences of groups that a lab remembers for ``show`` and ``report``."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from dataloupe._typing import Array, Facts
 from dataloupe.apps import Counterfactual, Enrichment, GroupInfluences, Leaks, Mislabels, Support, SupportCase
 from dataloupe.cli._kept_diff import KIND, TEST, counterfactuals, differences
-from dataloupe.core import Question
+from dataloupe.core import Question, restoring
 from dataloupe.lab import Lab
 
 Use = Support | Leaks | Mislabels | GroupInfluences
@@ -35,10 +36,10 @@ def keep_use(lab: Lab, question: Question, found: Use) -> None:
 def uses(lab: Lab, question: str) -> list[Use | Enrichment | Counterfactual]:
     """What was found about this question (by its hash)."""
     own = [
-        _use(kind, facts, load())
+        _use(kind, facts, load)
         for name, kind in KINDS.items()
         for facts, load in lab.entries(name)
-        if facts["question"] == question
+        if facts.get("question") == question
     ]
     told = [kept.found for kept in differences(lab, question)]
     return [*own, *told, *counterfactuals(lab, question)]
@@ -50,7 +51,9 @@ def kept(lab: Lab) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def _use(kind: type[Use], facts: Facts, arrays: dict[str, Array]) -> Use:
+@restoring("answer")
+def _use(kind: type[Use], facts: Facts, load: Callable[[], dict[str, Array]]) -> Use:
+    arrays = load()
     values = {name: _tupled(value) for name, value in {**facts, **arrays}.items() if name != "question"}
     if kind is Support:
         values["cases"] = tuple(_case(case) for case in facts["cases"])

@@ -93,6 +93,7 @@ from dataloupe.core._question import flat_values as flat_values
 from dataloupe.core._question import model_key as model_key
 from dataloupe.core._question import one_value as one_value
 from dataloupe.core._question import sign_of_better as sign_of_better
+from dataloupe.core._restore import restoring as restoring
 from dataloupe.core._subsets import Subsets as Subsets
 from dataloupe.core._tokens import IGNORED as IGNORED
 from dataloupe.core._tokens import next_tokens as next_tokens

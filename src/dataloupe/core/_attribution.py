@@ -13,6 +13,7 @@ from dataloupe._identity import array_digest
 from dataloupe._typing import Array, Facts, Ids
 from dataloupe.core._examples import Examples, check_ids
 from dataloupe.core._learner import Removal
+from dataloupe.core._restore import check_stored_scores
 from dataloupe.core._subsets import Subsets
 
 LARGE = 1 << 28
@@ -281,7 +282,8 @@ class DenseAttribution:
         train: Examples | None = None,
         targets: Examples | None = None,
     ) -> "DenseAttribution":
-        """The reverse of :meth:`to_arrays`."""
+        """The reverse of :meth:`to_arrays`. Raises ``BadInput`` dl-501 for what cannot have come from there."""
+        check_stored_scores(arrays, facts)
         errors = {name[6:]: array for name, array in arrays.items() if name.startswith("error_")}
         return cls(
             scores=arrays["scores"],

@@ -13,6 +13,7 @@ from dataloupe.core._attribution import DenseAttribution
 from dataloupe.core._lab import Lab
 from dataloupe.core._learner import Learner, ModelSource, SteppedLearner
 from dataloupe.core._question import Question
+from dataloupe.core._restore import check_fits_question, restoring
 from dataloupe.core._subsets import Subsets
 
 CAPABILITIES = {
@@ -63,7 +64,9 @@ class AbstractAttributor(abc.ABC):
         made_by = {"attributor": canonical(self), "question": canonical(question), "numerics": NUMERICS}
         known = lab.get("attribution", made_by)
         if known is not None:
-            found = DenseAttribution.from_arrays(*known, train=question.train, targets=question.targets)
+            with restoring(f"attribution by {type(self).__name__}"):
+                found = DenseAttribution.from_arrays(*known, train=question.train, targets=question.targets)
+                check_fits_question(known[0], (question.m, question.n), question.index)
             return self.extended(found, question, lab)
         start = time.perf_counter()
         found = self.compute(question, lab)

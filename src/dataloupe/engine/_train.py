@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from dataloupe._errors import CapabilityError, TrainingError
+from dataloupe._errors import BadInput, CapabilityError, TrainingError
 from dataloupe._typing import Array
 from dataloupe.core import (
     DIVERGED,
@@ -41,13 +41,24 @@ class Backend:
 
     ``loop`` trains one model after the other, ``stacked`` ``group`` of them in one program, with ``threads``
     threads inside each operation. ``unit`` is how many models one file holds. Which process does it decides
-    nothing.
+    nothing. Raises ``BadInput`` dl-226.
     """
 
     kind: Literal["loop", "stacked"]
     group: int = 1
     threads: int = 1
     unit: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown kind and numbers below 1."""
+        numbers = (self.group, self.threads, self.unit)
+        if self.kind not in ("loop", "stacked") or any(type(k) is not int or k < 1 for k in numbers):
+            raise BadInput(
+                "dl-226",
+                asked="a back end: loop or stacked, and whole numbers from 1 up for group, threads and unit",
+                found=f"{self.kind!r}, group {self.group!r}, threads {self.threads!r}, unit {self.unit!r}",
+                do='write Backend("loop") or Backend("stacked", group=32, threads=1, unit=32)',
+            )
 
 
 def environment() -> dict[str, str]:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix
 
+from dataloupe._atomic import replacing
 from dataloupe._errors import BadInput, CapabilityError, StoreError
 from dataloupe._typing import Array, Facts
 from dataloupe.core import DenseAttribution
@@ -56,18 +57,15 @@ def export(
     matrix = None if ending == ".safetensors" else to_sparse(attribution, k=k, above=above)
     if partial:
         facts["info"]["note"] = _note(facts["info"]["note"], k, above)
-    aside = path.with_name(f".{path.name}.part")
     try:
-        if matrix is None:
-            _write_safetensors(aside, arrays, facts)
-        else:
-            del arrays["scores"]
-            (_write_npz if ending == ".npz" else _write_parquet)(aside, matrix, arrays, facts)
-        aside.replace(path)
-    except OSError as error:
+        with replacing(path) as temporary:
+            if matrix is None:
+                _write_safetensors(temporary, arrays, facts)
+            else:
+                del arrays["scores"]
+                (_write_npz if ending == ".npz" else _write_parquet)(temporary, matrix, arrays, facts)
+    except (OSError, SafetensorError) as error:  # the library's own error of a full disk
         raise _unwritable(path, str(error)) from error
-    finally:
-        aside.unlink(missing_ok=True)
     return path
 
 

@@ -13,6 +13,7 @@ from dataloupe._identity import NUMERICS, array_digest, canonical, identity
 from dataloupe._typing import Array, Facts
 from dataloupe.core import Chunked, Features, Model, Question, Side, Sketch, Store, map_inputs, merged
 from dataloupe.engine import HOST, Compute, Featuriser, Pass, both_sides, environment, pairs_of, threads
+from dataloupe.lab._records import check_threads, unfit_record, unfit_unit
 
 CHUNK = 1024
 """So many rows are one unit of work: killed at any instant, a pass loses no more."""
@@ -36,14 +37,24 @@ class Keeper:
     def features(self) -> Features:
         """Both sides."""
         folder, names, chunks, slope, made = self._side("train")
-        width = int(made["width"])
-        there, there_names, _, _, asked = self._side("targets")
-        targets = [self._read(there, name) for name in there_names]
-        train = Chunked(tuple(map(len, chunks)), width, lambda i: self._read(folder, names[i]))
-        each, draws = int(made.get("probes", 0)), None
+        width, finite = made["width"], made["not_finite"] == 0
+        there, there_names, there_chunks, _, asked = self._side("targets")
+        targets = [
+            self._read(there, name, (len(chunk), width), finite=asked["not_finite"] == 0)
+            for name, chunk in zip(there_names, there_chunks, strict=True)
+        ]
+        sizes = tuple(map(len, chunks))
+        train = Chunked(
+            sizes, width, lambda i: self._read(folder, names[i], (sizes[i], width), finite=finite)
+        )
+        each, draws = made.get("probes", 0), None
         if each:
-            sizes = tuple(each * len(chunk) for chunk in chunks)
-            draws = Chunked(sizes, width, lambda i: self._read(folder, _draws(names[i])))
+            rows = tuple(each * size for size in sizes)
+            draws = Chunked(
+                rows,
+                width,
+                lambda i: self._read(folder, _draws(names[i]), (rows[i], width), finite=finite),
+            )
         return Features(train, slope, np.concatenate(targets), both_sides(made, asked), draws)
 
     def _side(self, side: Side) -> tuple[str, list[str], Sequence[Tensor], Array, Facts]:
@@ -64,7 +75,9 @@ class Keeper:
         missing = [i for i, name in enumerate(names) if _slope(name) not in known]
         if missing:
             self._make(folder, made_by, side, {names[i]: i for i in missing})
-        slopes = [self._unit(folder, _slope(name)) for name in names]
+        slopes = [
+            self._slopes(folder, _slope(name), len(chunk)) for name, chunk in zip(names, chunks, strict=True)
+        ]
         facts = merged(*(facts for _, facts in slopes))
         return folder, names, chunks, np.concatenate([arrays["slope"] for arrays, _ in slopes]), facts
 
@@ -81,7 +94,7 @@ class Keeper:
             "environment": environment() | self.compute.facts(),
             "threads": torch.get_num_threads(),
         }
-        on: Facts = here if known is None else known["on"]
+        on: Facts = here if known is None else self._recorded(folder, known)
         if on["environment"] != here["environment"]:
             raise StoreError(
                 "dl-225",
@@ -102,8 +115,36 @@ class Keeper:
                 self.store.write(folder, name, {"features": made.features}, {})
                 self.store.write(folder, _slope(name), {"slope": made.slope}, facts)
 
-    def _read(self, folder: str, name: str) -> Array:
-        return self._unit(folder, name)[0]["features"]
+    def _recorded(self, folder: str, facts: Facts) -> Facts:
+        """Where and with how many threads the units there were made (dl-614)."""
+        on = facts.get("on")
+        if not isinstance(on, dict) or not isinstance(on.get("environment"), dict):
+            raise unfit_record(folder, "made_by", "no environment in it")
+        check_threads(folder, "made_by", on.get("threads"))
+        return on
+
+    def _read(self, folder: str, name: str, shape: tuple[int, int], *, finite: bool) -> Array:
+        """The features of a unit, ``[rows, width]``. Raises ``StoreError`` dl-615."""
+        features = self._unit(folder, name)[0].get("features")
+        if features is None or features.dtype.kind != "f" or features.shape != shape:
+            raise unfit_unit(folder, name, "features", features, f"floats of shape {shape}")
+        if finite and not np.isfinite(features).all():
+            raise unfit_unit(folder, name, "features", "NaN or infinity", "finite numbers, as its facts say")
+        return features
+
+    def _slopes(self, folder: str, name: str, rows: int) -> tuple[dict[str, Array], Facts]:
+        """The slopes of a unit, ``[rows]``, and the facts of its features. Raises ``StoreError`` dl-615."""
+        arrays, facts = self._unit(folder, name)
+        slope = arrays.get("slope")
+        if slope is None or slope.dtype.kind != "f" or slope.shape != (rows,):
+            raise unfit_unit(folder, name, "slope", slope, f"floats of shape ({rows},)")
+        for count, least in {"width": 1, "not_finite": 0, "zero_rows": 0, "probes": 0}.items():
+            number = facts.get(count, 0 if count == "probes" else None)
+            if type(number) is not int or number < least:
+                raise unfit_unit(folder, name, count, f"{number!r} in its facts", "a whole number")
+        if facts["not_finite"] == 0 and not np.isfinite(slope).all():
+            raise unfit_unit(folder, name, "slope", "NaN or infinity", "finite numbers, as its facts say")
+        return arrays, facts
 
     def _unit(self, folder: str, name: str) -> tuple[dict[str, Array], Facts]:
         found = self.store.read(folder, name)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dataloupe._errors import BadInput, StoreError
-from dataloupe._identity import canonical, differences, identity
+from dataloupe._identity import identity
 from dataloupe._typing import Array, Facts
 from dataloupe.core import (
     Embeddings,
@@ -55,6 +56,16 @@ from dataloupe.engine import (
 )
 from dataloupe.lab._features import Keeper
 from dataloupe.lab._job import Job, job_of, mask_digest, unit_name
+from dataloupe.lab._records import (
+    backend_record,
+    check_unit,
+    model_types,
+    nearest_differences,
+    outcome_types,
+    spans_of,
+    unfit_record,
+)
+from dataloupe.lab._results import read_result, read_result_facts, write_result
 from dataloupe.run import Processes, Progress, Serial, why_not_sendable
 from dataloupe.store import open_store
 
@@ -197,37 +208,28 @@ class Lab:
 
     def put(self, kind: str, made_by: Any, arrays: dict[str, Array], facts: Facts) -> None:
         """Remember arrays under what made them (the same again changes nothing)."""
-        folder = self._folder(kind, made_by)
-        if self.store.read_facts(folder, "about") is None:
-            self.store.write(folder, "result", arrays, {})
-            self.store.write_facts(folder, "about", {"facts": facts, "made_by": canonical(made_by)})
+        write_result(self.store, self._folder(kind, made_by), made_by, arrays, facts)
 
     def get(self, kind: str, made_by: Any) -> tuple[dict[str, Array], Facts] | None:
         """What was remembered under it, or None."""
         folder = self._folder(kind, made_by)
-        about = self.store.read_facts(folder, "about")
-        return None if about is None else (self._result(folder), about["facts"])
+        facts = read_result_facts(self.store, folder, made_by)
+        return None if facts is None else (read_result(self.store, folder), facts)
 
     def entries(self, kind: str) -> list[tuple[Facts, Callable[[], dict[str, Array]]]]:
         """All that is remembered of a kind: its facts, and a function that reads its arrays."""
-        folders = [folder for folder in self.store.folders() if folder.startswith(f"{kind}-")]
-        every = ((folder, self.store.read_facts(folder, "about")) for folder in folders)
-        return [(about["facts"], functools.partial(self._result, name)) for name, about in every if about]
+        pattern = re.compile(re.escape(kind) + "-[0-9a-f]{24}")
+        folders = [folder for folder in self.store.folders() if pattern.fullmatch(folder)]
+        every = ((folder, read_result_facts(self.store, folder)) for folder in folders)
+        return [
+            (facts, functools.partial(read_result, self.store, folder))
+            for folder, facts in every
+            if facts is not None
+        ]
 
     def _folder(self, kind: str, made_by: Any) -> str:
         """Where it is remembered: apart for every device and precision, as answers may rest on gradients."""
         return f"{kind}-{identity(made_by if self._compute == HOST else [made_by, self._compute])}"
-
-    def _result(self, folder: str) -> dict[str, Array]:
-        unit = self.store.read(folder, "result")
-        if unit is None:
-            raise StoreError(
-                "dl-228",
-                asked=f"the arrays of {folder}",
-                found="its facts without its unit",
-                do=f"remove the folder {folder}: the rerun makes it again",
-            )
-        return unit[0]
 
     # --- how it gets done ---
 
@@ -247,28 +249,32 @@ class Lab:
 
     def _units(self, job: Job, *, keep: bool) -> Iterator[tuple[int, int, dict[str, Array]]]:
         """(first model, last, arrays) of every unit in order, the missing ones trained first."""
-        there = self._there(job.folder)
-        if not there:
+        types = model_types(job) if job.folder.startswith("models-") else outcome_types(job)
+        if not spans_of(self.store.units(job.folder)):
             self._say_nearest(job)
         backend = self._decided(job)
+        there = spans_of(self.store.units(job.folder), backend.unit)
         total = job.subsets.count * job.repeats
         spans = [(start, min(start + backend.unit, total)) for start in range(0, total, backend.unit)]
         missing = [span for span in spans if there.get(span[0], 0) < span[1]]
         if missing:
             self._check_environment(job)
             self._train(job, backend, missing, keep)
-            there = self._there(job.folder)
+            there = spans_of(self.store.units(job.folder), backend.unit)
         for start, stop in spans:
-            name = unit_name(start, there[start])
+            last = there.get(start, stop)
+            name = unit_name(start, last)
             unit = self.store.read(job.folder, name)
-            digest = mask_digest(job, start, there[start])
-            if unit is None or unit[1].get("masks") != digest:
+            if unit is None or unit[1].get("masks") != mask_digest(job, start, last):
                 raise StoreError(
                     "dl-229",
                     asked=f"the unit {job.folder}/{name}",
                     found="masks other than those its recipe makes" if unit else "no such file any more",
-                    do=f"remove {job.folder}/units/{name}.safetensors: the rerun makes it again",
+                    do="run the same again: what is missing is made again"
+                    if unit is None
+                    else f"remove {job.folder}/units/{name}.safetensors: the rerun makes it again",
                 )
+            check_unit(job.folder, name, unit[0], types, last - start)
             yield start, stop, {key: array[: stop - start] for key, array in unit[0].items()}
 
     def _train(self, job: Job, backend: Backend, missing: list[tuple[int, int]], keep: bool) -> None:
@@ -291,9 +297,11 @@ class Lab:
                 self._publish(job, missing[place], unit, models=models, keep=keep)
                 written += time.perf_counter() - before
                 bar.advance(missing[place][1] - missing[place][0])
-        times = self.store.read_facts(job.folder, "times") or {"runs": []}
+        times = (self.store.read_facts(job.folder, "times") or {}).get("runs", [])
+        if not isinstance(times, list):
+            raise unfit_record(job.folder, "times", f"runs: {times!r}")
         seconds = {"models": todo, "seconds": time.perf_counter() - began, "writing": written}
-        self.store.write_facts(job.folder, "times", {"runs": [*times["runs"], seconds]})
+        self.store.write_facts(job.folder, "times", {"runs": [*times, seconds]})
 
     def _publish(self, job: Job, span: tuple[int, int], unit: Unit, *, models: bool, keep: bool) -> None:
         name = unit_name(*span)
@@ -312,6 +320,8 @@ class Lab:
             return self._runner
         lanes = min(max(1, self._workers // backend.threads), len(missing))
         speed = (self.store.read_facts(job.folder, "times-probe") or {}).get("seconds_per_model", 0.0)
+        if not isinstance(speed, int | float):
+            raise unfit_record(job.folder, "times-probe", f"seconds_per_model: {speed!r}")
         saved = speed * sum(stop - start for start, stop in missing) * (1 - 1 / lanes)
         pays = self._backend == "auto" and saved > _SPAWN_SECONDS and why_not_sendable(job.question) is None
         return Processes(lanes, backend.threads) if pays or self._backend == "processes" else Serial()
@@ -323,7 +333,7 @@ class Lab:
         """
         known = self.store.read_facts(job.folder, "backend")
         if known is not None and (self._backend == "auto" or self.store.units(job.folder)):
-            return Backend(**known["backend"])
+            return backend_record(job.folder, known).backend
         backend = self._choice(job)
         self._record(job, backend)
         return backend
@@ -331,7 +341,7 @@ class Lab:
     def _check_environment(self, job: Job) -> None:
         """Refuse to add units to those of another torch, device or processor."""
         known, here = self.store.read_facts(job.folder, "backend"), environment()
-        there = here if known is None else known["environment"]
+        there = here if known is None else backend_record(job.folder, known).environment
         differing = [
             f"{name}: {there.get(name)} there, {here[name]} here"
             for name in here
@@ -365,27 +375,12 @@ class Lab:
         inside = 1 if self._backend == "processes" else torch.get_num_threads()
         return Backend("stacked", _GROUP, inside, _GROUP) if stacked else Backend("loop", 1, inside, 1)
 
-    def _there(self, folder: str) -> dict[int, int]:
-        """First model to last model of every unit on disk (the longest of those that begin alike)."""
-        found: dict[int, int] = {}
-        for name in self.store.units(folder):
-            start, stop = (int(number) for number in name.split("-"))
-            found[start] = max(stop, found.get(start, 0))
-        return found
-
     def _say_nearest(self, job: Job) -> None:
         """Other settings simply miss; the nearest key's differences are shown, unless only the subsets are new."""
-        if not self._progress:
-            return
-        kind = job.folder.split("-")[0]
-        known = [
-            self.store.read_facts(f, "made_by") for f in self.store.folders() if f.startswith(f"{kind}-")
-        ]
-        apart = [differences(job.made_by, other) for other in known if other is not None]
-        near = min(apart, key=len, default=[])
+        near = nearest_differences(self.store, job) if self._progress else []
         if any(not line.startswith(("subsets.", "repeats:")) for line in near):
             said = f"the nearest here differ in {len(near)}: {'; '.join(near[:4])}"
-            sys.stderr.write(f"{kind}: new settings; {said}\n")
+            sys.stderr.write(f"{job.folder.split('-')[0]}: new settings; {said}\n")
 
     def _model(self, question: Question, subsets: Subsets, k: int) -> Model:
         if isinstance(question.learner, ModelSource):

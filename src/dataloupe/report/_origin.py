@@ -47,9 +47,11 @@ def _of_attribution(attribution: Attribution) -> Origin:
         "removal": REMOVAL[info.removal],
         "question": info.question or "not recorded",
     }
+    # Seconds differ from run to run, and a page is the same for the same answers; `show` tells them.
+    cost = {name: value for name, value in info.cost.items() if name != "seconds"}
     return Origin(
         info.method,
-        _groups(General=general, Settings=info.settings, Cost=info.cost, Certificate=info.certificate),
+        _groups(General=general, Settings=info.settings, Cost=cost, Certificate=info.certificate),
         info.note,
     )
 

@@ -1,6 +1,5 @@
 """The page: parts in, one HTML file out."""
 
-import contextlib
 import os
 from collections.abc import Mapping
 from importlib import resources
@@ -10,6 +9,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from dataloupe._atomic import replacing
 from dataloupe._errors import StoreError
 from dataloupe._identity import NUMERICS
 from dataloupe._typing import Ids
@@ -163,14 +163,10 @@ def _writable(path: Path) -> Path:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Publish the file whole or not at all: temporary file, flush, rename."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Publish the file whole or not at all (dl-956)."""
     try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         raise StoreError(
             "dl-956",
@@ -178,6 +174,3 @@ def _write(path: Path, content: bytes) -> None:
             found=str(error),
             do="free some space, or name a place that can be written",
         ) from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            unfinished.unlink()
