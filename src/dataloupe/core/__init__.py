@@ -25,6 +25,7 @@ from dataloupe.core._diffusion import said_of as said_of
 from dataloupe.core._draws import PROBES as PROBES
 from dataloupe.core._draws import OneDraw as OneDraw
 from dataloupe.core._draws import draw_signs as draw_signs
+from dataloupe.core._dtypes import match_dtype as match_dtype
 from dataloupe.core._examples import Card as Card
 from dataloupe.core._examples import Examples as Examples
 from dataloupe.core._examples import Rows as Rows

@@ -16,6 +16,7 @@ from dataloupe._errors import BadInput
 from dataloupe._identity import array_digest, canonical
 from dataloupe._typing import Inputs
 from dataloupe.core._checkpointing import without_checkpointing
+from dataloupe.core._dtypes import check_whole_inputs, match_dtype
 
 _BESIDE: ContextVar[bool] = ContextVar("beside", default=False)
 
@@ -95,14 +96,19 @@ def call_module(module: nn.Module, tensors: dict[str, Tensor], inputs: Inputs) -
     """``module(inputs)`` with its parameters and buffers replaced: a dict becomes keywords, a tuple positions.
 
     Of an object or dict with ``logits`` or a ``sample`` (as Hugging Face's models and those of diffusers give) these. A module that
-    would compute parts again in the backward pass does not. Raises ``BadInput`` dl-113 (a token or class that its tables have not).
+    would compute parts again in the backward pass does not. Floating-point inputs come in the type of the model's numbers. Raises
+    ``BadInput`` dl-113 (a token or class that its tables have not), dl-136 (whole numbers for a layer that takes none).
     """
+    inputs = match_dtype(inputs, tensors)
     args, named = (
         ((), inputs) if isinstance(inputs, dict) else (inputs if isinstance(inputs, tuple) else (inputs,), {})
     )
     try:
         with without_checkpointing():
             return logits_of(functional_call(module, tensors, args, named))
+    except RuntimeError as error:
+        check_whole_inputs(module, inputs, error)
+        raise
     except IndexError as error:
         if "index out of range" not in str(error):
             raise

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from dataloupe._errors import TrainingError
 from dataloupe._typing import Inputs
-from dataloupe.core import IGNORED, call_module, map_inputs
+from dataloupe.core import IGNORED, call_module, map_inputs, match_dtype
 
 _POINTWISE = (nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Softplus, nn.Identity)
 _PICTURES = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm2d, nn.GroupNorm)
@@ -20,6 +20,7 @@ def stacked_forward(
     anything else goes through ``torch.vmap`` (dl-217 where that cannot be).
     """
     tensors = {**params, **buffers}
+    inputs = match_dtype(inputs, tensors)
     if len(next(iter(tensors.values()))) == 1:
         alone = {name: tensor.view(tensor.shape[1:]) for name, tensor in tensors.items()}
         return call_module(module, alone, map_inputs(lambda part: part[0], inputs))[None]
