@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.cluster import DBSCAN
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeClassifier, SGDClassifier
@@ -12,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeRegressor
+from xgboost import XGBClassifier
 
 from dataloupe import outputs
 from dataloupe._errors import BadInput, CapabilityError
@@ -106,6 +108,56 @@ def test_a_class_that_is_left_out_keeps_its_column_at_the_floor(estimator):
     np.testing.assert_allclose(found.softmax(1)[:, 1], 1e-4, rtol=0.01)
     kept = data.labels != 1
     assert (found.argmax(1)[kept] == data.labels[kept]).float().mean() > 0.9
+
+
+def rare_class():
+    """80 rows of the classes 0 and 2, and a single one of class 1."""
+    labels = torch.zeros(80, dtype=torch.int64)
+    labels[:30], labels[0] = 2, 1
+    return Examples(torch.from_numpy(np.random.default_rng(0).normal(size=(80, 5)).astype("f4")), labels)
+
+
+class Holeless(LogisticRegression):
+    """Wants its classes numbered without a hole, and counts what it was asked."""
+
+    def fit(self, X, y, sample_weight=None):
+        if len(np.unique(y)) != y.max() + 1:
+            raise ValueError("Invalid classes: expected [0 1]")
+        return super().fit(X, y, sample_weight)
+
+
+@pytest.mark.parametrize(
+    "estimator", [XGBClassifier(n_estimators=5), make_pipeline(StandardScaler(), Holeless())]
+)
+def test_classes_without_a_hole_are_numbered_for_those_that_want_them_so(estimator):
+    data = rare_class()
+    question = Question(SklearnLearner(estimator), data[:60], data[60:], outputs.margin)
+    assert np.isfinite(MemoryLab().outcomes(question, Subsets(n=60, count=5)).values).all()
+    weights = (data.labels != 1).float()
+    model = SklearnLearner(estimator, floor=1e-4, fit="subset").train(data, weights, seed=0)
+    found = model.predict(data.inputs).softmax(1).numpy()
+    kept = weights.numpy() == 1
+    plain = clone(estimator).fit(data.inputs.numpy()[kept], data.labels.numpy()[kept] // 2)
+    np.testing.assert_allclose(found[:, 1], 1e-4, rtol=0.01)
+    np.testing.assert_allclose(found[:, [0, 2]], plain.predict_proba(data.inputs.numpy()), atol=1e-3)
+    answered = SklearnLearner(estimator, predict="value").train(data, weights, seed=0).predict(data.inputs)
+    assert set(answered.flatten().tolist()) == {0.0, 2.0}
+
+
+def test_a_setting_by_class_number_is_never_read_as_one_of_another_class():
+    data, estimator = rare_class(), Holeless(class_weight={0: 1.0, 1: 9.0, 2: 2.0})
+    with pytest.raises(ValueError, match="Invalid classes"):
+        SklearnLearner(estimator).train(data, (data.labels != 1).float(), seed=0)
+
+
+def test_an_error_of_another_kind_is_not_tried_again():
+    class Broken(LogisticRegression):
+        def fit(self, *_, **__):
+            raise ValueError("singular matrix")
+
+    data = rare_class()
+    with pytest.raises(ValueError, match="singular"):
+        SklearnLearner(Broken()).train(data, (data.labels != 1).float(), seed=0)
 
 
 def test_classes_counts_columns_that_no_row_has():

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -30,7 +31,8 @@ class SklearnLearner:
     weight 0 are never handed over. ``predict``: what a model answers: "decision" (``decision_function``),
     "log_proba" (log of ``predict_proba``, at least ``log(floor)``), "value" (``predict``); "auto" takes the
     first of these that a classifier has, and "value" for everything else. A classifier always answers ``[b, classes]``,
-    column c for label c; a class that the kept rows lack gets probability ``floor``. ``classes``: how many; None
+    column c for label c; a class that the kept rows lack gets probability ``floor``, and where an estimator
+    wants classes without a hole, as XGBoost's do, those that are there are numbered for it. ``classes``: how many; None
     takes the highest label of the data (the one thing that is read of rows left out). ``allow_nan``: whether NaN in the
     inputs is a missing value to the estimator; "auto" asks scikit-learn's tags, of a pipeline those of its steps.
 
@@ -153,10 +155,18 @@ class SklearnLearner:
                 found=f"the single class {int(y[0])}",
                 do="keep more examples, so that at least two classes are left",
             )
-        estimator = _seeded(clone(self.estimator), seed)
+        x = _matrix(rows.inputs)
         extra = {"sample_weight": weights[kept].double().numpy()} if self.fit == "weights" else {}
-        estimator.fit(_matrix(rows.inputs), y, **extra)
-        return SklearnModel(estimator, self.reading, columns, self.floor)
+        estimator, classes = _seeded(clone(self.estimator), seed), None
+        try:
+            estimator.fit(x, y, **extra)
+        except ValueError as error:
+            classes = np.unique(y)
+            if not (self.classifies and _wants_no_holes(self.estimator, classes, error)):
+                raise
+            estimator = _seeded(clone(self.estimator), seed)
+            estimator.fit(x, np.searchsorted(classes, y), **extra)
+        return SklearnModel(estimator, self.reading, columns, self.floor, classes)
 
     def _wrong_reading(self) -> str | None:
         """What stands against reading the estimator so."""
@@ -227,16 +237,22 @@ class SklearnLearner:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SklearnModel:
-    """A fitted estimator; ``classes`` columns for a classifier, None for a regressor."""
+    """A fitted estimator; ``classes`` columns for a classifier, None for a regressor.
+
+    ``renumbered``: the label behind each class that the estimator knows, where it was given others.
+    """
 
     estimator: Any
     reading: Literal["decision", "log_proba", "value"]
     classes: int | None
     floor: float
+    renumbered: Array | None = None
 
     def predict(self, inputs: Inputs) -> Float[Tensor, "b c"]:
         """Decisions or log-probabilities ``[b, classes]``, or values ``[b, c]``, in float64."""
         found = np.asarray(getattr(self.estimator, _METHODS[self.reading])(_matrix(inputs)), dtype=np.float64)
+        if self.reading == "value" and self.renumbered is not None:
+            found = self.renumbered[found.astype(np.int64)].astype(np.float64)
         if self.classes is None or self.reading == "value":
             return torch.from_numpy(found.reshape(len(found), -1))
         if self.reading == "log_proba":
@@ -245,8 +261,22 @@ class SklearnModel:
             found = np.stack([-found / 2, found / 2], axis=1)
         missing = math.log(self.floor) + np.logaddexp.reduce(found, axis=1, keepdims=True)
         full = np.repeat(missing, self.classes, axis=1)
-        full[:, self.estimator.classes_.astype(np.int64)] = found
+        labels = self.estimator.classes_.astype(np.int64)
+        full[:, labels if self.renumbered is None else self.renumbered[labels]] = found
         return torch.from_numpy(full)
+
+
+def _wants_no_holes(estimator: Any, classes: Array, error: ValueError) -> bool:
+    """Whether a fit failed because a class below the highest is missing, and the numbers of classes mean nothing else to it.
+
+    A setting by class number (``class_weight={0: 1, 2: 5}``) would speak of other classes after renumbering.
+    """
+    by_number = any(
+        isinstance(setting, Mapping) and any(isinstance(name, int | np.integer) for name in setting)
+        for setting in estimator.get_params(deep=True).values()
+    )
+    holes = not np.array_equal(classes, np.arange(len(classes)))
+    return holes and not by_number and bool(re.search("class|label", str(error), re.IGNORECASE))
 
 
 def _seeded(estimator: Any, seed: int) -> Any:
