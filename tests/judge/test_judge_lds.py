@@ -93,6 +93,70 @@ def test_intervals_of_the_ceiling_cover():
     assert np.mean([one.value for one in found]) == pytest.approx(truth, abs=0.02)
 
 
+def many_and_few(k, m, repeats, worlds, *, seed=0):
+    """LDS of scores that are half right in worlds of k subsets and m targets, and what very many subsets give."""
+
+    def half_right(k, m, seed, **more):
+        scores, outcomes = planted(k, m, 1.0, repeats=repeats, seed=seed, n=20)
+        wrong = np.random.default_rng(seed + 10_000).standard_normal(scores.shape) * 2 / np.sqrt(20)
+        return lds(named(scores + wrong), outcomes, seed=seed, **more)
+
+    many = [half_right(3000, 100, seed + s, resamples=2) for s in range(3)]
+    return many, [half_right(k, m, seed + 100 + s, resamples=100) for s in range(worlds)]
+
+
+@pytest.mark.parametrize(("k", "m"), [(10, 100), (20, 100), (6, 25), (50, 5)])
+def test_few_subsets_and_many_targets_are_covered_too(k, m):
+    """The percentile bootstrap held .6 at k = 10: ranks of few points read low, and their resamples lower still."""
+    many, few = many_and_few(k, m, 2, 60)
+    for name, truth in (
+        ("interval", np.mean([one.value for one in many])),
+        ("ceiling_interval", np.mean([one.ceiling for one in many])),
+        (
+            "disattenuated_interval",
+            np.mean([one.value for one in many]) / np.mean([one.ceiling for one in many]),
+        ),
+    ):
+        ends = [getattr(one, name) for one in few if getattr(one, name) is not None]
+        assert len(ends) >= 30
+        assert np.mean([low <= truth <= high for low, high in ends]) >= 0.93, name
+
+
+def test_few_targets_of_many_subsets_are_few():
+    """Five targets that differ say little about others: a t quantile of 4 degrees of freedom."""
+    rng = np.random.default_rng(0)
+    held = []
+    for seed in range(200):
+        scores, outcomes = planted(150, 5, 0.3, repeats=1, seed=seed, n=20)
+        wrong = rng.standard_normal(scores.shape) * 2 / np.sqrt(20) * rng.uniform(0, 2, (5, 1))
+        held.append(lds(named(scores + wrong), outcomes, resamples=100, seed=seed))
+    truth = np.mean([one.value for one in held])
+    assert (
+        np.mean([one.interval[0] <= truth <= one.interval[1] for one in held]) >= 0.9
+    )  # .83 by percentiles
+
+
+def test_the_interval_holds_the_value_and_few_subsets_are_said_to_read_low():
+    scores, outcomes = planted(10, 100, 0.3)
+    found = lds(named(scores), outcomes)
+    assert found.interval[0] <= found.value <= found.interval[1] <= 1.0
+    assert any("10 subsets read low" in note for note in found.notes)
+    exact = lds(named(scores), planted(100, 100, 0.0)[1])
+    assert exact.interval == pytest.approx((1.0, 1.0), abs=1e-3) and exact.interval[1] <= 1.0
+
+
+def test_a_share_of_a_ceiling_that_could_be_zero_has_no_interval():
+    scores, outcomes = planted(8, 2, 8.0)
+    found = lds(named(scores), outcomes)
+    assert found.ceiling_interval[0] == 0.0 and found.disattenuated_interval is None
+    assert "[" not in str(found).split(";")[0].split(",", 2)[-1]
+
+
+def test_one_target_is_said_to_be_one():
+    scores, outcomes = planted(100, 1, 0.5)
+    assert any("about this target" in note for note in lds(named(scores), outcomes).notes)
+
+
 def test_random_scores_score_nothing_and_negated_ones_the_opposite():
     scores, outcomes = planted(100, 20, 0.5)
     rng = np.random.default_rng(8)
@@ -244,7 +308,8 @@ def test_how_it_reads_and_travels():
     scores, outcomes = planted(100, M, 1.0)
     found = lds(named(scores, "trak"), outcomes, controls=[named(-scores, "negated")])
     (low, high), basis = found.interval, f"{M} targets x 100 subsets x 2 seeds"
-    share = f"{found.disattenuated:.2f} of the ceiling {found.ceiling:.2f}"
+    ends = "[{:.2f}, {:.2f}]".format(*found.disattenuated_interval)
+    share = f"{found.disattenuated:.2f} {ends} of the ceiling {found.ceiling:.2f}"
     assert str(found) == f"LDS {found.value:.2f} [{low:.2f}, {high:.2f}], {share}; {basis}"
     told = json.loads(json.dumps(found.to_json()))
     assert told["method"] == "trak" and told["interval"] == list(found.interval)

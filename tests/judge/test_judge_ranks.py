@@ -50,7 +50,7 @@ def test_a_plan_is_a_function_of_its_seed_and_its_first_row_is_the_data():
 
 def test_the_bootstrap_of_a_mean_has_the_variance_of_a_mean():
     values = np.random.default_rng(0).standard_normal((1, 50))
-    plan = Bootstrap.draw(5, 50, resamples=4000, seed=3)
+    plan = Bootstrap.draw(500, 50, resamples=4000, seed=3)
     means = plan.over_targets(np.repeat(values, 4001, axis=0))
     assert means[0] == pytest.approx(values.mean())
     assert means[1:].std() == pytest.approx(values.std() / np.sqrt(50), rel=0.05)

@@ -33,6 +33,15 @@ def test_kernel_equals_the_reference_with_ties_and_zero_multiplicities(case):
     )
 
 
+@given(tied_columns())
+@settings(max_examples=150, deadline=None)
+def test_kendalls_tau_equals_the_reference_with_ties(case):
+    ranks, other = (kernels.dense_ranks(values) for values in case[:2])
+    np.testing.assert_allclose(
+        kernels.kendall_tau(ranks, other), reference.kendall_tau(ranks, other), atol=1e-12
+    )
+
+
 def test_every_number_of_threads_gives_the_same_bits(monkeypatch):
     rng = np.random.default_rng(0)
     x, y = (kernels.dense_ranks(rng.standard_normal((40, 9))) for _ in range(2))

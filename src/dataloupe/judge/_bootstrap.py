@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import stats
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
@@ -52,11 +53,55 @@ class Bootstrap:
         """The mean over the drawn targets, in every resample."""
         return (values * self.targets).sum(axis=1) / self.targets.sum(axis=1)
 
+    def deviations(self, values: Float[np.ndarray, "b m"]) -> Float[np.ndarray, " resamples"]:
+        """How the mean over targets deviates in the resamples, as widely as few subsets and few targets ask for.
+
+            spread^2 = g^2 max(V, V_subsets) + V_targets / m,      g = sqrt(k (k - 1)) / (k - 2)
+            times t_f / z,    f = (g^2 V_subsets + V_targets)^2 / (g^4 V_subsets^2 / (k-1) + V_targets^2 / (m-1))
+
+        V is the variance over the resamples, V_subsets over those of subsets alone, V_targets that of the values
+        over m. A resample of k or m draws varies less than a sample by (k - 1) / k and (m - 1) / m; g also counts
+        the points that a small-sample correction spends. Without row 0, the data themselves.
+        """
+        k, m = self.subsets.shape[1], values.shape[1]
+        means = self.over_targets(values)[1:]
+        deviations = means - means.mean()
+        resampled = float(deviations.var())
+        if not resampled > 0:
+            return deviations
+        inflation = k * (k - 1) / (k - 2) ** 2
+        by_subsets = inflation * float(values[1:].mean(axis=1).var())
+        by_targets = float(values[0].var(ddof=1)) / m if m > 1 else 0.0
+        spread = max(inflation * resampled, by_subsets) + by_targets / m
+        parts = by_subsets**2 / (k - 1) + by_targets**2 / max(m - 1, 1)
+        freedom = (by_subsets + by_targets) ** 2 / parts if parts > 0 else float(k - 1)
+        return deviations * (spread / resampled) ** 0.5 * self._wider_than_normal(freedom)
+
     def interval(self, statistic: Float[np.ndarray, " b"]) -> Interval:
-        """The percentile interval of a statistic over the resamples (row 0, the data themselves, left out)."""
+        """The interval of a statistic about its value (row 0) from its deviations over the resamples.
+
+        Resamples of k subsets are biased by about as much as k subsets are, so they are re-centred; and widened
+        as :meth:`deviations` does for few subsets.
+        """
+        k = self.subsets.shape[1]
+        deviations = (statistic[1:] - statistic[1:].mean()) * (k * (k - 1)) ** 0.5 / (k - 2)
+        return self.around(float(statistic[0]), deviations * self._wider_than_normal(float(k - 1)))
+
+    def around(self, centre: float, deviations: Float[np.ndarray, " resamples"]) -> Interval:
+        """The centre plus the quantiles of the deviations."""
+        low, high = self.quantiles(deviations)
+        return centre + low, centre + high
+
+    def quantiles(self, values: Float[np.ndarray, " resamples"]) -> Interval:
+        """The ends of the level's share in the middle."""
         tail = (1 - self.level) / 2
-        low, high = np.quantile(statistic[1:], [tail, 1 - tail])
+        low, high = np.quantile(values, [tail, 1 - tail])
         return float(low), float(high)
+
+    def _wider_than_normal(self, freedom: float) -> float:
+        """The t quantile of so many degrees of freedom, in normal quantiles."""
+        share = 0.5 + self.level / 2
+        return float(stats.t.ppf(share, freedom) / stats.norm.ppf(share))
 
 
 def _multiplicities(stream: Stream, size: int, resamples: int) -> Int[np.ndarray, "b size"]:
@@ -65,6 +110,12 @@ def _multiplicities(stream: Stream, size: int, resamples: int) -> Int[np.ndarray
     return np.stack(
         [np.ones(size, dtype=np.int32), *(np.bincount(row, minlength=size).astype(np.int32) for row in draws)]
     )
+
+
+def holding(value: float, interval: Interval, limits: Interval = (0.0, 1.0)) -> Interval:
+    """The interval within the limits, and with the value inside."""
+    low, high = (min(max(end, limits[0]), limits[1]) for end in interval)
+    return min(low, value), max(high, value)
 
 
 def span(interval: Interval, digits: int = 2) -> str:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from dataloupe._errors import BadInput
 from dataloupe._typing import Facts
 from dataloupe.core import Attribution, Outcomes, Units
-from dataloupe.judge._bootstrap import Bootstrap, Interval, as_json, span
+from dataloupe.judge._bootstrap import Bootstrap, Interval, as_json, holding, span
 from dataloupe.judge._spearman import judgeable, predictions, removal_note
 
 
@@ -65,7 +65,7 @@ def calibration(
 
     x is ``attribution.predict`` and y the mean over seeds, both ``[k, m]``; accumulated in float64. Seed noise in
     y lowers R2 but not the slope. In relative units the slope is the missing scale. Intervals are a two-way
-    bootstrap over subsets and targets; bins are equal-count bins of the centred predictions, with the bootstrap
+    bootstrap over subsets and targets, with t quantiles for few subsets; bins are equal-count bins of the centred predictions, with the bootstrap
     standard error over subsets.
 
     Raises ``BadInput`` dl-901 (other n or m), dl-902 (fewer than 4 subsets), dl-911 (subsets that share seeds), dl-903 (NaN predicted), dl-904
@@ -94,7 +94,7 @@ def calibration(
         slope_interval=plan.interval(slopes),
         intercept=float((raw_y.mean(axis=0) - slopes[0] * raw_x.mean(axis=0)).mean()),
         r2=float(shares[0]),
-        r2_interval=plan.interval(shares),
+        r2_interval=holding(float(shares[0]), plan.interval(shares)),
         predicted=plot[0],
         measured=plot[1],
         measured_error=plot[2],

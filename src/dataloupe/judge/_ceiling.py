@@ -9,8 +9,8 @@ from jaxtyping import Float
 from dataloupe._errors import BadInput
 from dataloupe._typing import Facts
 from dataloupe.core import Outcomes
-from dataloupe.judge._bootstrap import Bootstrap, Interval, as_json, span
-from dataloupe.judge._spearman import judgeable
+from dataloupe.judge._bootstrap import Bootstrap, Interval, as_json, holding, span
+from dataloupe.judge._spearman import judgeable, of_many_subsets
 from dataloupe.kernels import dense_ranks, rank_correlations
 
 
@@ -43,7 +43,8 @@ def ceiling(outcomes: Outcomes, *, resamples: int = 200, seed: int = 0, level: f
 
     ``outcomes.values [k, r, m]``, r at least 2. Targets of very unequal noise make it slightly too high (the
     root of a mean is above the mean of roots), so that LDS / ceiling errs on the low side. A subset with a
-    diverged run is left out. The interval is a two-way bootstrap over subsets and targets.
+    diverged run is left out. The interval is that of :func:`lds`: a two-way bootstrap over subsets and targets,
+    about the ceiling that many subsets would show.
 
     Raises ``BadInput`` dl-902 (fewer than 4 subsets), dl-911 (subsets that share seeds), dl-904 (settings), dl-905 (a single seed).
 
@@ -67,17 +68,32 @@ def ceiling(outcomes: Outcomes, *, resamples: int = 200, seed: int = 0, level: f
 
 def measure_ceiling(outcomes: Outcomes, plan: Bootstrap) -> Ceiling:
     """:func:`ceiling` of complete outcomes on given resamples."""
-    reliability = plan.over_targets(_seed_agreement(outcomes, plan))
-    r, signal = outcomes.repeats, np.maximum(reliability, 0.0)
-    heights = np.sqrt(r * signal / (1 + (r - 1) * signal))
-    return Ceiling(float(heights[0]), plan.interval(heights), float(reliability[0]), r)
+    return resampled_ceiling(outcomes, plan)[0]
 
 
-def _seed_agreement(outcomes: Outcomes, plan: Bootstrap) -> Float[np.ndarray, "b m"]:
-    """The rank correlation between seeds, averaged over all pairs of them, in every resample."""
+def resampled_ceiling(outcomes: Outcomes, plan: Bootstrap) -> tuple[Ceiling, Float[np.ndarray, " resamples"]]:
+    """The ceiling, and its resamples about what many subsets would show of it."""
+    agreement, of_many = _seed_agreement(outcomes, plan)
+    reliability = float(plan.over_targets(agreement)[0])
+    value = _height(np.array([reliability]), outcomes.repeats)
+    heights = _height(of_many + plan.deviations(agreement), outcomes.repeats)
+    interval = holding(float(value[0]), plan.quantiles(heights))
+    return Ceiling(float(value[0]), interval, reliability, outcomes.repeats), heights
+
+
+def _height(reliability: Float[np.ndarray, " resamples"], r: int) -> Float[np.ndarray, " resamples"]:
+    """sqrt(r rho / (1 + (r - 1) rho)) of rho in [0, 1]."""
+    signal = np.clip(reliability, 0.0, 1.0)
+    return np.asarray(np.sqrt(r * signal / (1 + (r - 1) * signal)))
+
+
+def _seed_agreement(outcomes: Outcomes, plan: Bootstrap) -> tuple[Float[np.ndarray, "b m"], float]:
+    """The rank correlation between seeds, averaged over all pairs of them, in every resample; and of many subsets."""
     ranks = [dense_ranks(outcomes.values[:, r]) for r in range(outcomes.repeats)]
     pairs = list(combinations(ranks, 2))
-    total = np.zeros((len(plan.subsets), outcomes.m))
+    total, of_many = np.zeros((len(plan.subsets), outcomes.m)), 0.0
     for one, other in pairs:
-        total += rank_correlations(one, other, plan.subsets)
-    return total / len(pairs)
+        agreement = rank_correlations(one, other, plan.subsets)
+        total += agreement
+        of_many += float(of_many_subsets(agreement[0], one, other).mean())
+    return total / len(pairs), of_many / len(pairs)

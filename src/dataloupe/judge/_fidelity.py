@@ -8,8 +8,8 @@ from jaxtyping import Float
 from dataloupe._errors import BadInput
 from dataloupe._typing import Facts
 from dataloupe.core import Attribution, Outcomes, needs_units
-from dataloupe.judge._bootstrap import Bootstrap, Interval, as_json, span
-from dataloupe.judge._spearman import judgeable, predictions, removal_note
+from dataloupe.judge._bootstrap import Bootstrap, Interval, as_json, holding, span
+from dataloupe.judge._spearman import judgeable, of_many_subsets, predictions, removal_note
 from dataloupe.kernels import dense_ranks, rank_correlations
 
 
@@ -70,7 +70,7 @@ def fidelity(
         ceilings: sqrt(1 - noise_j / var_j) for Pearson, 1 - noise_j / var_j for R2, both at least 0
 
     Targets whose outcomes are constant count as 0 in the correlations and in R2. The intervals are a two-way
-    bootstrap over subsets and targets. Scores must be in the output's units: ranks are judged by :func:`lds`.
+    bootstrap over subsets and targets, widened for few of them as by :func:`lds`. Scores must be in the output's units: ranks are judged by :func:`lds`.
 
     Raises ``UnitsError`` dl-507 (relative scores), ``BadInput`` dl-910 (an attribution without a bias predicts
     changes, no outputs), dl-901, dl-902, dl-903, dl-904, dl-911.
@@ -99,21 +99,33 @@ def fidelity(
     measured, weights = kept.mean().astype(np.float64), plan.subsets / plan.subsets.sum(axis=1)[:, None]
     pearson, mse, variance = _moments(predicted, measured, weights)
     explained = np.where(variance > 0, 1.0 - mse / np.where(variance > 0, variance, 1.0), 0.0)
-    ranks = rank_correlations(dense_ranks(predicted), dense_ranks(measured), plan.subsets)
+    x, y = dense_ranks(predicted), dense_ranks(measured)
+    ranks = rank_correlations(x, y, plan.subsets)
     noise = _noise(kept)
     left = None if noise is None else np.maximum(1.0 - noise / np.maximum(variance[0], 1e-300), 0.0)
     found = {"pearson": pearson, "spearman": ranks, "mse": mse, "explained": explained}
-    means = {name: plan.over_targets(values) for name, values in found.items()}
+    means = {name: float(values[0].mean()) for name, values in found.items()}
+    centres = {**means, "spearman": float(of_many_subsets(ranks[0], x, y).mean())}
+    limits = {
+        "pearson": (-1.0, 1.0),
+        "spearman": (-1.0, 1.0),
+        "mse": (0.0, np.inf),
+        "explained": (-np.inf, 1.0),
+    }
+    ends = {
+        name: holding(means[name], plan.around(centres[name], plan.deviations(values)), limits[name])
+        for name, values in found.items()
+    }
     return Fidelity(
         method=attribution.info.method,
-        pearson=float(means["pearson"][0]),
-        pearson_interval=plan.interval(means["pearson"]),
-        spearman=float(means["spearman"][0]),
-        spearman_interval=plan.interval(means["spearman"]),
-        mse=float(means["mse"][0]),
-        mse_interval=plan.interval(means["mse"]),
-        explained=float(means["explained"][0]),
-        explained_interval=plan.interval(means["explained"]),
+        pearson=means["pearson"],
+        pearson_interval=ends["pearson"],
+        spearman=means["spearman"],
+        spearman_interval=ends["spearman"],
+        mse=means["mse"],
+        mse_interval=ends["mse"],
+        explained=means["explained"],
+        explained_interval=ends["explained"],
         noise=None if noise is None else float(noise.mean()),
         pearson_ceiling=None if left is None else float(np.sqrt(left).mean()),
         explained_ceiling=None if left is None else float(left.mean()),

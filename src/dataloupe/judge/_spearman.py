@@ -3,11 +3,11 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import Float, Int, Real
 
 from dataloupe._errors import BadInput
 from dataloupe.core import Attribution, Outcomes
-from dataloupe.kernels import dense_ranks, rank_correlations
+from dataloupe.kernels import dense_ranks, kendall_tau, rank_correlations
 
 FEWEST = 4
 """Subsets below which no judge gives a number."""
@@ -35,6 +35,20 @@ def spearman(x: Real[np.ndarray, "..."], y: Real[np.ndarray, "..."]) -> Float[np
         )
     once = np.ones((1, len(x)), dtype=np.int32)
     return rank_correlations(dense_ranks(x), dense_ranks(y), once)[0]
+
+
+def of_many_subsets(
+    correlations: Float[np.ndarray, " m"], x: Int[np.ndarray, "m k"], y: Int[np.ndarray, "m k"]
+) -> Float[np.ndarray, " m"]:
+    """What Spearman correlations of k points estimate of the correlation of very many.
+
+        E s_k = ((k - 2) s + 3 tau) / (k + 1),     so     s = ((k + 1) s_k - 3 tau_k) / (k - 2)
+
+    with Kendall's tau of the same dense ranks x and y. k points read low: by .05 at k = 10 where s is .5, by .005
+    at k = 100. Source: Hoeffding 1948.
+    """
+    k = x.shape[1]
+    return ((k + 1) * correlations - 3 * kendall_tau(x, y)) / (k - 2)
 
 
 @dataclasses.dataclass(frozen=True)

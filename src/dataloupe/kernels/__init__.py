@@ -14,4 +14,5 @@ from dataloupe.kernels._fold import fold_add as fold_add
 from dataloupe.kernels._fold import fold_add_reference as fold_add_reference
 from dataloupe.kernels._on_gpu import on_gpu as on_gpu
 from dataloupe.kernels._ranks import dense_ranks as dense_ranks
+from dataloupe.kernels._ranks import kendall_tau as kendall_tau
 from dataloupe.kernels._ranks import rank_correlations as rank_correlations

@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
-from scipy.stats import rankdata
+from scipy.stats import kendalltau, rankdata
 
 
 def co_occurrences(masks: Bool[np.ndarray, "k n"]) -> Int[np.ndarray, "n n"]:
@@ -41,3 +41,15 @@ def rank_correlations(
         scale = np.sqrt((a * a).sum(axis=1) * (c * c).sum(axis=1))
         np.divide((a * c).sum(axis=1), scale, out=found[b], where=scale > 0)
     return found
+
+
+def kendall_tau(x: Int[np.ndarray, "m k"], y: Int[np.ndarray, "m k"]) -> Float[np.ndarray, " m"]:
+    """Kendall's tau-b, row by row; 0 where either is constant.
+
+    >>> ranks = np.array([[0, 1, 2]], dtype=np.int32)
+    >>> kendall_tau(ranks, ranks[:, ::-1]).tolist()
+    [-1.0]
+    """
+    varies = (np.ptp(x, axis=1) > 0) & (np.ptp(y, axis=1) > 0)
+    rows = zip(x, y, varies, strict=True)
+    return np.array([float(kendalltau(a, b).statistic) if both else 0.0 for a, b, both in rows])
