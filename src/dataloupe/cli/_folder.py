@@ -3,12 +3,13 @@
 import dataclasses
 
 import numpy as np
-import torch
 
 from dataloupe._errors import BadInput
-from dataloupe._typing import Array, Facts
+from dataloupe._typing import Facts
 from dataloupe.apps import WhatIf
-from dataloupe.core import DenseAttribution, Examples, Outcomes, Question, Subsets, restoring
+from dataloupe.cli._looks import keep_looks as keep_looks
+from dataloupe.cli._looks import looks_of as looks_of
+from dataloupe.core import DenseAttribution, Outcomes, Question, Subsets, restoring
 from dataloupe.lab import Lab
 
 BASELINES = ("random", "gradient ", "feature similarity", "training loss", "sequence length", "bm25")
@@ -18,35 +19,6 @@ BASELINES = ("random", "gradient ", "feature similarity", "training loss", "sequ
 def is_baseline(attribution: DenseAttribution) -> bool:
     """Whether it is here as a control."""
     return attribution.info.method.lower().startswith(BASELINES)
-
-
-def keep_looks(lab: Lab, question: Question) -> None:
-    """Remember how the examples look and what they are labelled, for ``show`` and ``report``."""
-    for side, data in (("train", question.train), ("targets", question.targets)):
-        arrays: dict[str, Array] = {} if data.labels is None else {"labels": data.labels.numpy()}
-        facts: Facts = {"rows": len(data), "names": None if data.names is None else list(data.names)}
-        if data.images is not None:
-            arrays["images"] = np.asarray(data.images)
-        else:
-            facts["texts"] = [data.show(i).text or "" for i in range(len(data))]
-        lab.put("examples", {"question": question.identity, "side": side}, arrays, facts)
-
-
-@restoring("looks of the examples")
-def looks_of(lab: Lab, question: str, side: str) -> Examples | None:
-    """Examples that can be shown (their inputs stayed behind)."""
-    known = lab.get("examples", {"question": question, "side": side})
-    if known is None:
-        return None
-    arrays, facts = known
-    labels = arrays.get("labels")
-    return Examples(
-        torch.zeros(facts["rows"], 1),
-        None if labels is None else torch.from_numpy(labels),
-        images=arrays.get("images"),
-        texts=facts.get("texts"),
-        names=facts["names"],
-    )
 
 
 def attributions(lab: Lab, question: Question | None = None, only: str = "") -> list[DenseAttribution]:
