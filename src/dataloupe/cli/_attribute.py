@@ -4,8 +4,9 @@ import dataclasses
 from typing import Annotated, Any
 
 import tyro
+from rich.markup import escape
 
-from dataloupe.cli._base import Asking, Out, Result
+from dataloupe.cli._base import Asking, Out, Result, quoted
 from dataloupe.cli._folder import keep_looks
 from dataloupe.cli._methods import Settings
 from dataloupe.core import DenseAttribution
@@ -28,7 +29,7 @@ class Attribute(Asking):
             attribution = attributor.attribute(question, lab)
             keep_looks(lab, question)
         out.say(f"  {about(attribution)}")
-        out.say(f"  next: [bold]dataloupe judge {self.question} --lab {self.lab}[/]")
+        out.say(f"  next: [bold]{escape(quoted('dataloupe', 'judge', self.question, '--lab', self.lab))}[/]")
         return Result(facts_of(attribution))
 
 

@@ -3,6 +3,8 @@
 import abc
 import dataclasses
 import json
+import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +23,9 @@ from dataloupe.run import load_module
 
 Text = Annotated[str, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 Folder = Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
+Place = Annotated[str, tyro.conf.arg(metavar="FOLDER")]
+"""Where a lab lies, a folder or a URL: text, since a path would swallow a slash of ``s3://bucket``."""
+MaybePlace = Annotated[str | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")]
 Number = Annotated[int, tyro.conf.arg(metavar="N")]
 MaybeNumber = Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")]
 MaybeShare = Annotated[float | None, tyro.conf.arg(metavar="X", help_behavior_hint="")]
@@ -77,8 +82,8 @@ class Asking(Verb):
 
     question: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.py:NAME")]
     """the question: a Python file and the name it has there"""
-    lab: Folder
-    """the folder that remembers everything; it resumes by itself"""
+    lab: Place
+    """the folder (or URL) that remembers everything; it resumes by itself"""
     workers: MaybeNumber = None
     """how many processes train at once (default: one per core)"""
     force: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
@@ -98,6 +103,28 @@ class Asking(Verb):
             force=self.force,
         )
         return load_question(self.question), lab
+
+
+def quoted(*words: str) -> str:
+    """Words as a shell takes them, so that what is proposed can be pasted.
+
+    >>> quoted("--only", "datamodel", "a b.py:q")
+    "--only datamodel 'a b.py:q'"
+    """
+    return shlex.join(words)
+
+
+def local(path: Path) -> Path:
+    """The path, unless it is what is left of a URL (dl-975): files of results lie on this machine."""
+    scheme = re.match(r"([a-z][a-z0-9+.-]+):/", str(path))
+    if scheme is None:
+        return path
+    raise BadInput(
+        "dl-975",
+        asked=f"to write {path}",
+        found=f"a URL ({scheme[1]}://), where only a lab can lie",
+        do="name a file or folder of this machine",
+    )
 
 
 def load_question(where: str) -> Question:
@@ -122,7 +149,7 @@ def load_named(where: str, kind: type, what: str, how: str) -> Any:
         )
     try:
         module = load_module(path)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = _line_in(error, path)
         raise BadInput(
             "dl-981",
@@ -137,12 +164,12 @@ def load_named(where: str, kind: type, what: str, how: str) -> Any:
             "dl-982",
             asked=f"the {what} {name} of {path}",
             found=f"{what}s {', '.join(every)}" if every else f"no {what} at all",
-            do=f"write {path}:{next(iter(every))}" if every else f"add `{name} = {how}` to it",
+            do=f"write {quoted(f'{path}:{next(iter(every))}')}" if every else f"add `{name} = {how}` to it",
         )
     return every[name]
 
 
-def _line_in(error: Exception, path: Path) -> str:
+def _line_in(error: BaseException, path: Path) -> str:
     """The line of the file where an error came from, in words."""
     trace, line = error.__traceback__, ""
     while trace is not None:

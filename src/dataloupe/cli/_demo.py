@@ -10,7 +10,7 @@ from torch import nn
 
 from dataloupe import data, outputs
 from dataloupe.apps import WhatIf, what_if
-from dataloupe.cli._base import Folder, MaybeNumber, Number, Out, Result, Verb
+from dataloupe.cli._base import Folder, MaybeNumber, Number, Out, Result, Verb, local
 from dataloupe.cli._folder import keep_looks, keep_outcomes, keep_what_if
 from dataloupe.cli._judge import controls, lds_table
 from dataloupe.cli._show import top_tables
@@ -52,7 +52,7 @@ class Demo(Verb):
 
     def run(self, out: Out) -> Result:
         """Predict, judge, verify, report."""
-        question, lab = make_question(), Lab(self.folder, workers=self.workers)
+        question, lab = make_question(), Lab(local(self.folder), workers=self.workers)
         keep_looks(lab, question)
         asked = f"Which of {question.n:,} handwritten digits make a network read {question.m} others right?"
         out.say(f"[bold]{asked}[/]\n")

@@ -8,7 +8,7 @@ import tyro
 
 from dataloupe._errors import BadInput
 from dataloupe.apps import AA, Enrichment, chosen_apart, compare, enrichment
-from dataloupe.cli._base import Folder, MaybeNumber, Number, Out, Result, Verb
+from dataloupe.cli._base import MaybeNumber, Number, Out, Place, Result, Verb
 from dataloupe.cli._diff_change import AskingTwo, DiffTest, say_test
 from dataloupe.cli._diff_tables import DETAILED, say
 from dataloupe.cli._folder import keep_looks, looks_of
@@ -97,8 +97,8 @@ class Show(Verb):
     dataloupe diff show runs/x
     """
 
-    lab: Annotated[Folder, tyro.conf.Positional]
-    """the folder"""
+    lab: Annotated[Place, tyro.conf.Positional]
+    """the folder or URL"""
     show: Number = DETAILED
     """of how many directions of each side the ends are shown"""
 

@@ -16,12 +16,12 @@ from rich.markup import escape
 from torch import nn
 
 from dataloupe._errors import DataloupeError, StoreError
-from dataloupe.cli._base import Folder, Out, Result, Verb
+from dataloupe.cli._base import MaybePlace, Out, Result, Verb
 from dataloupe.core import Examples, Outcomes, Question, Subsets
 from dataloupe.lab import Lab
 from dataloupe.learners import SGD
 from dataloupe.outputs import margin
-from dataloupe.store import LocalStore
+from dataloupe.store import LocalStore, open_store
 
 PACKAGES = ("dataloupe", "torch", "numpy", "scipy", "numba", "safetensors", "scikit-learn")
 ROUNDING = 1e-4
@@ -35,8 +35,8 @@ class Doctor(Verb):
     dataloupe doctor runs/fashion
     """
 
-    lab: Annotated[Folder | None, tyro.conf.Positional] = None
-    """a folder to look through"""
+    lab: Annotated[MaybePlace, tyro.conf.Positional] = None
+    """a lab to look through: its folder or URL"""
 
     def run(self, out: Out) -> Result:
         """Look and try; repair nothing."""
@@ -50,7 +50,8 @@ class Doctor(Verb):
         failed = [name for name, check in checks.items() if not report_check(out, name, check)]
         if self.lab is not None:
             damage = damaged_units(self.lab)
-            out.say(f"  [dim]{'folder':>14}[/]  {self.lab}: {damage['units']} units")
+            units = f"{damage['units']} units" if damage["exists"] else "no lab there, nothing to check"
+            out.say(f"  [dim]{'folder':>14}[/]  {escape(self.lab)}: {units}")
             for line in damage["damaged"]:
                 out.say(f"[red]✗[/] {escape(line)}")
             for line in damage["leftovers"]:
@@ -58,7 +59,7 @@ class Doctor(Verb):
             for line in damage["strangers"]:
                 out.say(f"[yellow]•[/] not written by dataloupe, ignored: {escape(line)}")
             facts["folder"] = damage
-            failed += damage["damaged"]
+            failed += damage["damaged"] if damage["exists"] else [f"no lab in {self.lab}"]
         out.say("[bold green]all well[/]" if not failed else f"[bold red]{len(failed)} found[/]")
         return Result({**facts, "failed": failed}, failed=bool(failed))
 
@@ -125,10 +126,11 @@ def store_whole() -> str | None:
         return "a damaged unit was read as if it were whole"
 
 
-def damaged_units(folder: Path) -> dict[str, Any]:
-    """Every unit of a folder read once: how many, which are damaged, what an interrupted write left behind."""
-    store = LocalStore(folder)
+def damaged_units(place: str) -> dict[str, Any]:
+    """Every unit of a lab read once: how many, which are damaged, what an interrupted write left behind."""
+    store = open_store(place)
     return {
+        "exists": store.exists,
         "units": sum(len(store.units(name)) for name in store.folders()),
         "damaged": [str(error) for error in store.damaged()],
         "leftovers": store.leftovers(),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from dataloupe.cli._base import Folder, MaybeNumber, MaybeShare, Out, Result, Text, Verb
+from dataloupe.cli._base import MaybeNumber, MaybeShare, Out, Place, Result, Text, Verb
 from dataloupe.cli._folder import attributions, one
 from dataloupe.formats import export
 from dataloupe.lab import Lab
@@ -19,8 +19,8 @@ class Export(Verb):
     dataloupe export runs/fashion --only trak --to trak.parquet --top 100
     """
 
-    lab: Annotated[Folder, tyro.conf.Positional]
-    """the folder"""
+    lab: Annotated[Place, tyro.conf.Positional]
+    """the folder or URL"""
     to: Annotated[Path, tyro.conf.arg(metavar="FILE")]
     """the file; its ending chooses the format"""
     top: MaybeNumber = None

@@ -1,6 +1,7 @@
 """What a lab remembers for verbs that only read: attributions, judged outcomes, answers, and how examples look."""
 
 import dataclasses
+import re
 
 import numpy as np
 
@@ -33,19 +34,32 @@ def attributions(lab: Lab, question: Question | None = None, only: str = "") -> 
         seen.add(method)
         if question is not None and asked != question.identity:
             continue
-        if not _slug(method).startswith(_slug(only)):
-            continue
         looks = {side: looks_of(lab, asked, side) for side in ("train", "targets")}
         with restoring(f"attribution by {method}"):
             found.append(DenseAttribution.from_arrays(load(), facts, **looks))
+    found = _chosen(found, only)
     if not found:
+        here = "none" if lab.store.exists else "no lab there"
         raise BadInput(
             "dl-984",
             asked=f"the attributions in {lab.where}" + (f" by {only}" if only else ""),
-            found=f"{', '.join(sorted(seen))}, of other questions or methods" if seen else "none",
+            found=f"{', '.join(sorted(seen))}, of other questions or methods" if seen else here,
             do="make one: dataloupe attribute FILE.py:NAME --with trak --lab FOLDER",
         )
     return sorted(found, key=lambda a: (is_baseline(a), a.info.method))
+
+
+def _chosen(found: list[DenseAttribution], only: str) -> list[DenseAttribution]:
+    """Those whose name is this, with or without their settings; or whose name begins so."""
+    names = [
+        (_slug(one.info.method), _slug(named.info.method))
+        for one, named in zip(found, told_apart(found), strict=True)
+    ]
+    word = _slug(only)
+    exact = [one for one, known in zip(found, names, strict=True) if word in known]
+    return exact or [
+        one for one, known in zip(found, names, strict=True) if any(name.startswith(word) for name in known)
+    ]
 
 
 @restoring("attribution")
@@ -76,16 +90,25 @@ def one(found: list[DenseAttribution]) -> DenseAttribution:
         return methods[0]
     if not methods and len(found) == 1:
         return found[0]
+    names = [_slug(attribution.info.method) for attribution in told_apart(methods or found)]
+    several = len(set(names)) == len(names)
     raise BadInput(
         "dl-985",
         asked="the attribution to use",
         found=f"several: {', '.join(attribution.info.method for attribution in found)}",
-        do=f"say which: --only {_slug((methods or found)[0].info.method)}",
+        do=f"say which: --only {names[0]}" + (f" (or {', '.join(names[1:])})" if names[1:] else "")
+        if several
+        else "they differ in their questions or data alone: use a verb that takes FILE.py:NAME, or a lab for each",
     )
 
 
 def _slug(method: str) -> str:
-    return method.lower().replace(",", "").replace(" ", "-")
+    """A method's name as one word that a shell takes as it is.
+
+    >>> _slug("Datamodel (ridge)"), _slug("TRAK, dim 256")
+    ('datamodel-ridge', 'trak-dim-256')
+    """
+    return re.sub(r"[^a-z0-9.+_]+", "-", method.lower()).strip("-")
 
 
 def keep_outcomes(lab: Lab, question: Question, outcomes: Outcomes) -> None:

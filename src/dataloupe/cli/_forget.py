@@ -15,7 +15,7 @@ from rich.text import Text as Line
 
 from dataloupe._atomic import write_json
 from dataloupe._errors import BadInput, StoreError
-from dataloupe.cli._base import MaybeNumber, Number, Out, Result, Text, Verb, load_question
+from dataloupe.cli._base import MaybeNumber, MaybePlace, Number, Out, Result, Text, Verb, load_question, local
 from dataloupe.cli._methods import Method, Settings
 from dataloupe.core import Attribution, Question, check_ids
 from dataloupe.lab import Lab
@@ -58,8 +58,8 @@ class Pick(Verb):
     """by which method the attribution is made, for --component and --like"""
     models: MaybeNumber = 5
     """over how many models"""
-    lab: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
-    """the folder that remembers the attribution, for --component and --like"""
+    lab: MaybePlace = None
+    """the folder (or URL) that remembers the attribution, for --component and --like"""
     out: File = Path("forget.json")
     """the file"""
 
@@ -127,7 +127,7 @@ class Pick(Verb):
         itself = Question(question.learner, question.train, question.train, question.output)
         attributor = Settings(method=self.method, models=self.models).attributor(itself)
         with out.step(f"{self.method} of {question.n:,} rows on themselves"):
-            return attributor.attribute(itself, Lab(str(self.lab)))
+            return attributor.attribute(itself, Lab(self.lab or ""))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,10 +173,12 @@ def read_forget(file: Path, question: Question) -> Int[np.ndarray, " f"]:
         found = (
             "" if isinstance(facts, dict) and isinstance(facts.get("ids"), list) else "no list `ids` in it"
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         found = f"{type(error).__name__}: {error}"
-    if not found and (not facts["ids"] or any(type(i) is not int for i in facts["ids"])):
-        found = "no rows" if not facts["ids"] else "ids that are no whole numbers"
+    if not found and not facts["ids"]:
+        found = "no rows"
+    if not found and any(type(i) is not int or abs(i) >= 2**62 for i in facts["ids"]):
+        found = "ids that are no numbers of rows"
     if not found and facts.get("train", question.train.fingerprint) != question.train.fingerprint:
         found = f"rows of other training data ({facts['train']})"
     if not found and facts.get("digest") not in (None, rows_digest(np.array(facts["ids"]))):
@@ -193,7 +195,7 @@ def read_forget(file: Path, question: Question) -> Int[np.ndarray, " f"]:
 
 def writable(path: Path) -> Path:
     """A place where a file can stand, asked before any work (dl-998)."""
-    if path.is_dir() or not path.parent.is_dir():
+    if local(path).is_dir() or not path.parent.is_dir():
         raise BadInput(
             "dl-998",
             asked=f"to write {path}",

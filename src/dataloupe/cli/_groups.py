@@ -18,7 +18,7 @@ from dataloupe.apps import (
     pool_targets,
     sigma_of,
 )
-from dataloupe.cli._base import Asking, Number, Out, Result, Text
+from dataloupe.cli._base import Asking, Number, Out, Result, Text, quoted
 from dataloupe.cli._uses import keep_use
 from dataloupe.core import Examples, Outcomes, Question, Subsets
 
@@ -110,7 +110,7 @@ def groups_of(train: Examples, by: str) -> tuple[Array, dict[int, str]]:
             "dl-767",
             asked=f"groups by {by}",
             found=f"training examples with {', '.join(known) or 'neither whole-number labels nor meta'}",
-            do=f"use --by {known[0]}" if known else 'give Examples(..., meta={"source": [...]})',
+            do=f"use {quoted('--by', known[0])}" if known else 'give Examples(..., meta={"source": [...]})',
         )
     values, member = np.unique(column, return_inverse=True)
     if len(values) < 2:

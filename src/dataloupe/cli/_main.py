@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from dataloupe._errors import DataloupeError
+from dataloupe._errors import BadInput, DataloupeError
 from dataloupe.cli._attribute import Attribute
 from dataloupe.cli._base import Out, Verb
 from dataloupe.cli._demo import Demo
@@ -30,6 +30,8 @@ from dataloupe.cli._support import Support
 from dataloupe.cli._unlearn import Unlearn
 from dataloupe.cli._what_if import WhatIf
 
+MEMORY_ADVICE = "ask for fewer subsets or targets, or use a machine with more memory; finished units are kept"
+EXIT_ADVICE = "raise an exception where training cannot go on; finished units are kept"
 DONE, CLAIM_FAILED, BAD_USE, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
 
 Verbs = (
@@ -70,12 +72,15 @@ def carry_out(verb: Verb) -> int:
     try:
         result = verb.run(out)
     except DataloupeError as error:
-        complain("asked", error.asked, "found", error.found, "do", error.do, code=error.code)
-        parts = {"code": error.code, "asked": error.asked, "found": error.found, "do": error.do}
-        for note in getattr(error, "__notes__", []):
-            complain("", note)
-        out.give({"error": parts})
-        return BAD_USE
+        return refuse(out, error)
+    except SystemExit as error:
+        found = f"sys.exit({error.code!r}) in code of the question: a learner, an output or a file that it imports"
+        return refuse(
+            out, BadInput("dl-976", asked="a verb that ends by itself", found=found, do=EXIT_ADVICE)
+        )
+    except MemoryError as error:
+        found = f"more memory than there is ({error})"
+        return refuse(out, BadInput("dl-977", asked="to hold the results", found=found, do=MEMORY_ADVICE))
     except Exception as error:
         traceback.print_exc()
         complain(
@@ -89,6 +94,16 @@ def carry_out(verb: Verb) -> int:
         return INTERRUPTED
     out.give(result.facts)
     return CLAIM_FAILED if result.failed else DONE
+
+
+def refuse(out: Out, error: DataloupeError) -> int:
+    """Say an error to people and to programs."""
+    complain("asked", error.asked, "found", error.found, "do", error.do, code=error.code)
+    for note in getattr(error, "__notes__", []):
+        complain("", note)
+    parts = {"code": error.code, "asked": error.asked, "found": error.found, "do": error.do}
+    out.give({"error": parts})
+    return BAD_USE
 
 
 def complain(*words: str, code: str = "") -> None:

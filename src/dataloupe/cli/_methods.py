@@ -99,11 +99,16 @@ def _made(method: str, question: Question, given: dict[str, Any]) -> AbstractAtt
     if strange:
         raise BadInput(
             "dl-983",
-            asked=f"--{strange[0]} with {method}",
-            found=f"{method} takes {', '.join(f'--{name}' for name in sorted(takes))}",
-            do=f"leave --{strange[0]} out",
+            asked=f"{_option(strange[0])} with {method}",
+            found=f"{method} takes {', '.join(_option(name) for name in sorted(takes)) or 'no settings'}",
+            do=f"leave {_option(strange[0])} out",
         )
     return make(question, given)
+
+
+def _option(name: str) -> str:
+    """A setting as it is typed."""
+    return "--" + name.replace("_", "-")
 
 
 def _datamodel(question: Question, given: dict[str, Any]) -> AbstractAttributor:

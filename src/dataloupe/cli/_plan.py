@@ -49,7 +49,9 @@ class Plan(Verb):
         with tempfile.TemporaryDirectory() as folder, out.step("a short probe on this machine"):
             lab = Lab(folder, workers=self.workers, progress=False)
             if needs.trainings and isinstance(question.learner, Learner):
-                train, pilot = seconds_per_training(question, lab, needs.fraction, needs.trainings)
+                train, pilot = seconds_per_training(
+                    question, lab, needs.fraction, needs.trainings, 2 if self.effect is None else PILOT
+                )
             if needs.gradient_passes:
                 gradient = seconds_per_gradient_pass(question, lab)
         seconds = needs.trainings * train + needs.gradient_passes * gradient
@@ -116,12 +118,12 @@ def detection(question: Question, needs: Needs, pilot: Outcomes, effect: float |
 
 
 def seconds_per_training(
-    question: Question, lab: Lab, fraction: float, wanted: int
+    question: Question, lab: Lab, fraction: float, wanted: int, least: int = 2
 ) -> tuple[float, Outcomes]:
-    """The time of one more model, and what the last ones did: twice as many until the step says enough."""
+    """The time of one more model, and what the last ones did: ``least`` models, then twice as many until a step takes long."""
     count = 0
-    for more in (2**i for i in range(1, 20)):
-        count = min(more, PROBE_MODELS, max(wanted, 2))
+    for more in (least * 2**i for i in range(20)):
+        count = min(more, PROBE_MODELS, max(wanted, least))
         start = time.perf_counter()
         outcomes = lab.outcomes(question, Subsets(n=question.n, count=count, fraction=fraction, seed=-more))
         seconds = time.perf_counter() - start

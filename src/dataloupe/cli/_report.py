@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from dataloupe.cli._base import Folder, Number, Out, Result, Text, Verb
+from dataloupe.cli._base import Folder, Number, Out, Place, Result, Text, Verb
 from dataloupe.cli._folder import attributions, judged_outcomes, told_apart, what_ifs
 from dataloupe.cli._uses import uses
 from dataloupe.lab import Lab
@@ -20,8 +20,8 @@ class Report(Verb):
     dataloupe report runs/fashion --out fashion.html
     """
 
-    lab: Annotated[Folder, tyro.conf.Positional]
-    """the folder"""
+    lab: Annotated[Place, tyro.conf.Positional]
+    """the folder or URL"""
     out: Folder = Path("report.html")
     """the file"""
     title: Text = ""
@@ -46,7 +46,7 @@ class Report(Verb):
                 *judged_outcomes(lab, question)[:1],
                 *what_ifs(lab, question),
                 *uses(lab, question),
-                title=self.title or f"dataloupe: {self.lab.resolve().name}",
+                title=self.title or f"dataloupe: {name_of(self.lab)}",
                 targets=list(self.targets) or None,
                 top=self.top,
             )
@@ -56,3 +56,8 @@ class Report(Verb):
             )
         out.say(f"  [bold]{path}[/]")
         return Result({"path": str(path), "attributions": [attribution.info.method for attribution in same]})
+
+
+def name_of(lab: str) -> str:
+    """The last part of where a lab lies."""
+    return lab.rstrip("/").rpartition("/")[2] if "://" in lab else Path(lab).resolve().name

@@ -6,13 +6,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 from rich.console import Group
+from rich.markup import escape
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text as Line
 
 from dataloupe._typing import Array
 from dataloupe.cli._attribute import facts_of
-from dataloupe.cli._base import Folder, MaybeNumber, Number, Out, Result, Text, Verb
+from dataloupe.cli._base import MaybeNumber, Number, Out, Place, Result, Text, Verb, quoted
 from dataloupe.cli._folder import attributions, one
 from dataloupe.cli._uses import kept
 from dataloupe.core import DenseAttribution, Examples
@@ -29,8 +30,8 @@ class Show(Verb):
     dataloupe show runs/fashion --target 7 --top 8
     """
 
-    lab: Annotated[Folder, tyro.conf.Positional]
-    """the folder"""
+    lab: Annotated[Place, tyro.conf.Positional]
+    """the folder or URL"""
     target: MaybeNumber = None
     """the target row"""
     top: Number = 5
@@ -47,7 +48,9 @@ class Show(Verb):
             if answers := kept(lab):
                 told = ", ".join(f"{number} {name}" for name, number in answers.items())
                 out.say(f"  answers that `report` shows: {told}")
-            out.say(f"  one target: [bold]dataloupe show {self.lab} --target 0[/]")
+            out.say(
+                f"  one target: [bold]{escape(quoted('dataloupe', 'show', self.lab, '--target', '0'))}[/]"
+            )
             return Result(
                 {"attributions": [facts_of(attribution) for attribution in found], "answers": answers}
             )

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from dataloupe._atomic import replacing
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.cli._base import Folder, Number, Out, Result, Text, Verb, load_question
+from dataloupe.cli._base import Folder, MaybePlace, Number, Out, Result, Text, Verb, load_question
 from dataloupe.cli._forget import File, read_forget, unwritten, write_result
 from dataloupe.cli._unlearn_audit import AuditThem, Sweep
 from dataloupe.cli._unlearners import Behind, Forgetting, made, place_of, settings_of, words_of
@@ -46,8 +46,8 @@ class Plan(Verb):
     """which methods, with commas between them"""
     requests: Number = 1
     """how many requests of this size will come: trainings behind a method are paid once for all"""
-    lab: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
-    """the folder that remembers everything; with it the difficulty is predicted"""
+    lab: MaybePlace = None
+    """the folder (or URL) that remembers everything; with it the difficulty is predicted"""
 
     def run(self, out: Out) -> Result:
         """Work the shares out; train nothing, unless a lab is given."""

@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from dataloupe import unlearning
 from dataloupe._errors import BadInput
-from dataloupe.cli._base import Asking, Number, load_question
+from dataloupe.cli._base import Asking, Number, load_question, local
 from dataloupe.cli._forget import File, read_forget
 from dataloupe.core import Question, Subsets
 from dataloupe.lab import Lab
@@ -208,4 +208,4 @@ def place_of(path: Path) -> Path:
         raise BadInput(
             "dl-998", asked=f"models in {path}", found="a file of that name", do="name a folder: --out models"
         )
-    return path
+    return local(path)

@@ -223,11 +223,16 @@ def _pooled(seen: Tensor, real: Bool[Tensor, "b t"] | None) -> Float[Tensor, "b 
 
 def several_components(question: Question, found: int) -> CapabilityError:
     """The train output has more than one number per example (dl-208)."""
+    wanted = {
+        "token margin": "sequence_margin",
+        "token loss": "sequence_loss",
+        "token log probability": "sequence_log_prob",
+    }.get(question.on_train.name, "margin")
     return CapabilityError(
         "dl-208",
         asked="one gradient per training example",
         found=f"{found} components of {question.n} examples",
-        do="give the question a `train_output` of one component, such as outputs.margin",
+        do=f"give the question a `train_output` of one component, such as outputs.{wanted}",
     )
 
 

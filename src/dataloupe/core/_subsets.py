@@ -13,6 +13,9 @@ from dataloupe._identity import Stream, array_digest
 from dataloupe._typing import Array, Ids
 from dataloupe.core._examples import check_ids
 
+MAX_NUMBER = 2**31 - 1
+"""Of examples and of subsets."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Subsets:
@@ -47,12 +50,12 @@ class Subsets:
 
     def __post_init__(self) -> None:
         """Check the recipe."""
-        if self.n < 1 or self.count < 1:
+        if not (1 <= self.n <= MAX_NUMBER and 1 <= self.count <= MAX_NUMBER):
             raise BadInput(
                 "dl-301",
                 asked=f"{self.count} subsets of {self.n} examples",
-                found="a number below 1",
-                do="ask for at least one of each",
+                found=f"a number below 1, or above {MAX_NUMBER:,}",
+                do="ask for at least one of each, and for no more than can be trained",
             )
         if not 0.0 < self.fraction <= 1.0:
             raise BadInput(

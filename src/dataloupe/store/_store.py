@@ -44,6 +44,12 @@ class FileStore:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._files.where('')!r})"
 
+    @property
+    def exists(self) -> bool:
+        """Whether something was ever written here."""
+        with explained("to open", self._files.where("")):
+            return self._layout() is not None
+
     def write(self, folder: str, name: str, arrays: dict[str, Array], facts: Facts) -> None:
         """Publish a unit, whole or not at all. Writing a unit that is there already changes nothing.
 
