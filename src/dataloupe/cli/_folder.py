@@ -39,7 +39,7 @@ def attributions(lab: Lab, question: Question | None = None, only: str = "") -> 
             found.append(DenseAttribution.from_arrays(load(), facts, **looks))
     found = _chosen(found, only)
     if not found:
-        here = "none" if lab.store.exists else "no lab there"
+        here = "none" if lab.store.exists else "none: no lab there"
         raise BadInput(
             "dl-984",
             asked=f"the attributions in {lab.where}" + (f" by {only}" if only else ""),
