@@ -48,6 +48,8 @@ DOOR = set(TABLE)
 """The front door (``dataloupe/__init__.py``) hands on names of any room; the command line uses the door."""
 TABLE["dataloupe"] = DOOR
 TABLE["cli"] = DOOR | {"dataloupe"}
+TABLE["__main__"] = {"cli"}
+"""``python -m dataloupe``."""
 
 
 @dataclasses.dataclass(frozen=True)
