@@ -117,3 +117,20 @@ def test_bad_lists_are_refused():
         Subsets.without(4, [[1, 1]])
     with pytest.raises(BadInput, match="dl-301"):
         Subsets.without(4, [[1]]).first(2)
+
+
+def test_nothing_is_trained_on_no_example():
+    empty = Subsets(n=60, count=40, kind="bernoulli", fraction=0.02)
+    first = int((~empty.masks().any(axis=1)).argmax())
+    with pytest.raises(
+        BadInput, match=rf"dl-302.*60 examples.*0\.02.*subset {first} keeps nothing.*kind='fixed'"
+    ):
+        empty.refuse_empty()
+    Subsets(n=60, count=40, kind="bernoulli", fraction=0.2).refuse_empty()
+    with pytest.raises(BadInput, match=r"dl-302.*0\.1 of 3 groups"):
+        Subsets(n=6, count=2, kind="groups", groups=np.arange(6) % 3, fraction=0.1)
+
+
+def test_many_masks_are_not_made_where_none_can_be_empty(monkeypatch):
+    monkeypatch.setattr(Subsets, "masks", None)
+    Subsets(n=10_000, count=1_000_000, kind="bernoulli", fraction=0.01).refuse_empty()

@@ -131,9 +131,7 @@ def test_few_targets_of_many_subsets_are_few():
         wrong = rng.standard_normal(scores.shape) * 2 / np.sqrt(20) * rng.uniform(0, 2, (5, 1))
         held.append(lds(named(scores + wrong), outcomes, resamples=100, seed=seed))
     truth = np.mean([one.value for one in held])
-    assert (
-        np.mean([one.interval[0] <= truth <= one.interval[1] for one in held]) >= 0.9
-    )  # .83 by percentiles
+    assert np.mean([one.interval[0] <= truth <= one.interval[1] for one in held]) >= 0.9  # .83 by percentiles
 
 
 def test_the_interval_holds_the_value_and_few_subsets_are_said_to_read_low():

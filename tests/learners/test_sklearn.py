@@ -1,5 +1,7 @@
 """scikit-learn estimators as learners: their contract, what they answer, and what is refused."""
 
+import tempfile
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from dataloupe import outputs
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._identity import identity
 from dataloupe.core import Examples, MemoryLab, Question, Subsets
+from dataloupe.lab import Lab
 from dataloupe.learners import SklearnLearner
 from dataloupe.testing import LearnerContract, blobs, ridge_data
 
@@ -211,6 +214,21 @@ def test_a_lab_retrains_it():
     assert found.shape == (3, 2, 9)
     assert (found[:, 0] == found[:, 1]).all()
     assert (found[0] != found[1]).any()
+
+
+@pytest.mark.parametrize("lab", [MemoryLab, lambda: Lab(tempfile.mkdtemp(), progress=False)])
+def test_a_lab_trains_nothing_where_a_subset_is_empty(lab):
+    data, asked = blobs(), []
+
+    class Counted(RidgeClassifier):
+        def fit(self, X, y, sample_weight=None):
+            asked.append(len(X))
+            return super().fit(X, y, sample_weight)
+
+    question = Question(SklearnLearner(Counted()), data, blobs(9, seed=0), outputs.margin)
+    with pytest.raises(BadInput, match=r"dl-302.*48 examples.*0\.05.*keeps nothing"):
+        lab().outcomes(question, Subsets(n=48, count=40, kind="bernoulli", fraction=0.05))
+    assert not asked
 
 
 # --- identity ---

@@ -45,6 +45,7 @@ class MemoryLab:
     def outcomes(self, question: Question, subsets: Subsets, *, repeats: int = 1) -> Outcomes:
         """Train every (subset, seed) in turn."""
         learner = must_train(question.learner)
+        subsets.refuse_empty()
         values = np.empty((subsets.count, repeats, question.m), dtype=np.float32)
         for k in range(subsets.count):
             for r in range(repeats):
@@ -61,6 +62,7 @@ class MemoryLab:
         """One model a subset."""
         if isinstance(question.learner, ModelSource):
             return question.learner.models()[: subsets.count]
+        subsets.refuse_empty()
         return [self._model(question, subsets, k, 0) for k in range(subsets.count)]
 
     def features(self, question: Question, subsets: Subsets, k: int, sketch: Sketch) -> Features:

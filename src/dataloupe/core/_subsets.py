@@ -16,6 +16,10 @@ from dataloupe.core._examples import check_ids
 MAX_NUMBER = 2**31 - 1
 """Of examples and of subsets."""
 
+_BLOCK = 1024
+_NEVER = 1e-12
+"""What has a smaller chance does not happen."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Subsets:
@@ -86,6 +90,13 @@ class Subsets:
                 "dl-302",
                 asked=f"a fraction {self.fraction} of {self.n} examples",
                 found="subsets without a single example",
+                do="raise the fraction",
+            )
+        if self.kind == "groups" and round(len(np.unique(np.asarray(self.groups))) * self.fraction) < 1:
+            raise BadInput(
+                "dl-302",
+                asked=f"a fraction {self.fraction} of {len(np.unique(np.asarray(self.groups)))} groups",
+                found="subsets without a single group",
                 do="raise the fraction",
             )
 
@@ -187,6 +198,21 @@ class Subsets:
                     stream.bits(np.arange(self.n), block[:, None]), self.size
                 )
         return masks
+
+    def refuse_empty(self) -> None:
+        """Raise dl-302 if one of them keeps nothing, as a Bernoulli subset may: it is a design, and no training."""
+        # The masks are made only where the chance of an empty one is more than nothing.
+        if self.kind != "bernoulli" or self.count * (1.0 - self.fraction) ** self.n < _NEVER:
+            return
+        for start in range(0, self.count, _BLOCK):
+            empty = ~self.masks(slice(start, start + _BLOCK)).any(axis=1)
+            if empty.any():
+                raise BadInput(
+                    "dl-302",
+                    asked=f"trainings that keep each of {self.n} examples with probability {self.fraction}",
+                    found=f"subset {start + int(empty.argmax())} keeps nothing",
+                    do="raise the fraction, or use kind='fixed', whose subsets have one size",
+                )
 
     def digest(self, rows: slice | Sequence[int] | Array | None = None) -> str:
         """A hash of the masks themselves, to check regenerated ones against."""

@@ -36,7 +36,7 @@ def mask_digest(job: Job, start: int, stop: int) -> str:
 
 
 def job_of(kind: str, question: Question, subsets: Subsets, repeats: int) -> Job:
-    """The trainings of a question on subsets, found by what makes them (dl-227)."""
+    """The trainings of a question on subsets, found by what makes them (dl-227; dl-302 for an empty subset)."""
     if subsets.n != question.n:
         raise BadInput(
             "dl-227",
@@ -51,6 +51,7 @@ def job_of(kind: str, question: Question, subsets: Subsets, repeats: int) -> Job
             found="a number below 1",
             do="ask for at least one",
         )
+    subsets.refuse_empty()
     by = question.training_identity if kind == "models" else canonical(question)
     made_by = {"question": by, "subsets": subsets.recipe, "repeats": repeats, "numerics": NUMERICS}
     return Job(f"{kind}-{identity(made_by)}", made_by, question, subsets, repeats)
