@@ -150,7 +150,7 @@ def test_what_cannot_be_meant_starts_no_work():
     refused("dl-756", by="full", subsets=Subsets.full(N, 1))
     refused("dl-757", subsets=Subsets(N + 1, 20))
     refused("dl-757", by="effect", attribution=DenseAttribution(np.ones((5, N - 1)), Info("other")))
-    refused("dl-757", by="effect", attribution=DenseAttribution(np.ones((5, N)), Info("x", output="loss")))
+    refused("dl-512", by="effect", attribution=DenseAttribution(np.ones((5, N)), Info("x", output="loss")))
 
     class Finished:
         def models(self):

@@ -189,8 +189,8 @@ def test_rows_without_scores_are_told_and_stay_out():
     for one, rows in ((a, [11]), (b, [12, 13])):
         one.scores[rows] = 0.0
     found = dl.compare(a, b, components=1, null=None)
-    assert "without their examples" in found.notes[0]
-    assert [note.split(" of ")[0] for note in found.notes[1:]] == ["1", "2"]
+    assert [note.split(" of ")[0] for note in found.notes[:2]] == ["1", "2"]
+    assert "carry no record of what made them" in found.notes[2]
     assert abs(found.sides[0].vectors[0] @ u) > 0.9
     assert found.cosine[11] == found.cosine[12] == 0.0
 
@@ -231,9 +231,9 @@ def test_what_cannot_be_compared_is_refused():
         (a, fewer, "399"),
         (straight, reordered, "another order"),
         (with_data(a, 0), with_data(b, 1), "other training data"),
-        (of_output(a, "margin"), of_output(b, "loss"), "the margin and the loss"),
+        (of_output(a, "margin"), of_output(b, "loss"), "of margin, planted of loss"),
     ):
-        with pytest.raises(BadInput, match=f"dl-780(.|\n)*{words}"):
+        with pytest.raises(BadInput, match=f"dl-(780|512)(.|\n)*{words}"):
             dl.compare(one, other, components=2, null=None)
     with pytest.raises(BadInput, match="dl-780"):
         dl.compare(a, b, components=M)
@@ -271,7 +271,7 @@ def test_a_null_that_is_not_possible_is_refused():
     five = planted(seed=0, models=5)
     found = dl.compare(*five[:2], components=1, null=dataclasses.replace(QUICK, paired=True))
     assert not found.chance.paired
-    assert "5 pairs of models are too few" in found.notes[1]
+    assert "5 pairs of models are too few" in found.notes[0]
     with pytest.raises(BadInput, match="dl-783(.|\n)*0 single models behind A"):
         dl.compare(DenseAttribution(a.scores, a.info), b, components=1)
     with pytest.raises(BadInput, match="dl-782"):
@@ -325,16 +325,38 @@ def test_many_small_differences_are_told_where_no_direction_stands_out():
     assert "no difference found" in str(same)
 
 
-@pytest.mark.parametrize("what", ["ridge", "damping", "threshold"])
-def test_what_each_chose_for_itself_is_told(what):
+def at(attribution, what, value, **changes):
+    info = dataclasses.replace(attribution.info, certificate={what: value}, **changes)
+    return dataclasses.replace(attribution, info=info)
+
+
+@pytest.mark.parametrize("what", ["ridge", "damping"])
+def test_unlike_penalties_that_were_chosen_are_made_one(what):
+    """Single models of two ensembles are exchangeable at one ridge only: both are solved again, or refused."""
     a, b, _ = planted(seed=0)
-    one, two = (
-        dataclasses.replace(x, info=dataclasses.replace(x.info, certificate={what: chosen}))
-        for x, chosen in ((a, 0.3), (b, 1.0))
-    )
+    one, two = at(a, what, 0.3), at(b, what, 1.0)
+    with pytest.raises(BadInput, match=f"dl-515(.|\n)*{what} 0.3 in A and 1 in B"):
+        dl.compare(one, two, components=1, null=QUICK)
+    asked = []
+
+    def again(value):
+        asked.append(value)
+        return at(a, what, value)
+
+    one, two = (dataclasses.replace(x, at_penalty=again) for x in (one, two))
     found = dl.compare(one, two, components=1, null=QUICK)
-    assert any(f"{what} 0.3 in A and 1 in B" in note for note in found.notes)
+    assert asked == [1.0, 1.0]
+    assert any(f"{what} 0.3 in A and 1 in B" in note and "again at 1" in note for note in found.notes)
+    assert found.cosine.tolist() == dl.compare(a, a, components=1, null=QUICK).cosine.tolist()
     assert not any(what in note for note in dl.compare(one, one, components=1, null=QUICK).notes)
+    given = [at(x, what, value, settings={what: value}) for x, value in ((a, 0.3), (b, 1.0))]
+    assert any("alone may show" in note for note in dl.compare(*given, components=1, null=QUICK).notes)
+
+
+def test_unlike_thresholds_are_told():
+    a, b, _ = planted(seed=0)
+    found = dl.compare(at(a, "threshold", 0.3), at(b, "threshold", 1.0), components=1, null=QUICK)
+    assert any("threshold 0.3 in A and 1 in B" in note for note in found.notes)
 
 
 def test_scores_that_no_models_share_have_no_cosine_without_noise():

@@ -6,8 +6,7 @@ import pytest
 import scipy.stats
 
 from dataloupe._errors import BadInput
-from dataloupe._identity import canonical
-from dataloupe.core import DenseAttribution, Info, Outcomes, Subsets
+from dataloupe.core import DenseAttribution, Info, Outcomes, Subsets, trainings_record
 from dataloupe.judge import calibration, ceiling, lds
 
 N, M = 40, 12
@@ -221,8 +220,11 @@ def test_rounding_of_equal_scores_is_not_ranked_at_any_size():
     outcomes = Outcomes(
         subsets, rng.standard_normal((50, 1, 3)).astype(np.float32), np.zeros((50, 1), np.uint8)
     )
-    equal = named(np.repeat([[0.1], [-3.3], [1e6]], 5000, axis=1))
-    assert lds(equal, outcomes).per_target.tolist() == [0.0, 0.0, 0.0]
+    scores = np.repeat([[0.1], [-3.3], [1e6]], 5000, axis=1)
+    with pytest.raises(BadInput, match=r"dl-912.*predictions of method are the same"):
+        lds(named(scores), outcomes)
+    scores[2] = rng.standard_normal(5000)
+    assert lds(named(scores), outcomes).per_target[:2].tolist() == [0.0, 0.0]
 
 
 def test_one_seed_has_no_ceiling_and_says_so():
@@ -238,7 +240,7 @@ def test_one_seed_has_no_ceiling_and_says_so():
 def test_a_ceiling_of_zero_divides_nothing():
     scores, outcomes = planted(30, M, 1.0)
     values = outcomes.values.copy()
-    values[:, 1] = -values[:, 0]
+    values[:, 1] = -2 * values[:, 0]
     found = lds(named(scores), Outcomes.from_arrays(outcomes.subsets.masks(), values))
     assert (found.ceiling, found.disattenuated) == (0.0, None)
     assert found.reliability == pytest.approx(-1.0)
@@ -249,17 +251,21 @@ def test_another_removal_is_said():
     scores, outcomes = planted(30, M, 1.0)
     found = lds(named(scores, "replay", removal="mask"), outcomes)
     assert any("replay predicts `mask`" in note and "`repack`" in note for note in found.notes)
-    assert lds(named(scores), outcomes).notes == ()
+    assert not any("removal" in note for note in lds(named(scores), outcomes).notes)
 
 
-def test_being_judged_on_its_own_subsets_is_said():
+def test_scores_are_not_judged_on_the_trainings_they_were_fitted_to():
     scores, listed = planted(30, M, 1.0)
-    subsets = Subsets(n=N, count=30)
-    outcomes = Outcomes(subsets, listed.values, listed.status)
-    own = named(scores, "datamodel", settings={"subsets": canonical(Subsets(n=N, count=500))})
-    other = named(scores, "datamodel", settings={"subsets": canonical(Subsets(n=N, count=500, seed=1))})
-    assert any("fitted on subsets it is judged on" in note for note in lds(own, outcomes).notes)
-    assert lds(other, outcomes).notes == ()
+    outcomes = Outcomes(Subsets(n=N, count=30), listed.values, listed.status)
+
+    def fitted(count, seed=0):
+        info = Info("datamodel", fitted=[trainings_record("fit", Subsets(n=N, count=count, seed=seed))])
+        return DenseAttribution(scores, info)
+
+    with pytest.raises(BadInput, match=r"dl-514.*30 of 30 subsets that datamodel was fitted to"):
+        lds(fitted(500), outcomes)
+    assert any("fitted to 5 of the 30 subsets" in note for note in lds(fitted(5), outcomes).notes)
+    assert not any("fitted" in note for note in lds(fitted(500, seed=1), outcomes).notes)
 
 
 @pytest.mark.parametrize(

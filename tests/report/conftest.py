@@ -22,7 +22,13 @@ def examples(rng: np.random.Generator) -> Examples:
 @pytest.fixture
 def trak(rng: np.random.Generator, examples: Examples) -> DenseAttribution:
     info = Info(
-        "TRAK", {"models": 3, "dim": 512}, {"rank": 64}, {"seconds": 12.5}, fraction=0.5, question="abc123"
+        "TRAK",
+        {"models": 3, "dim": 512},
+        {"rank": 64},
+        {"seconds": 12.5},
+        fraction=0.5,
+        question="abc123",
+        better="higher",
     )
     return DenseAttribution(
         rng.normal(size=(M, N)),

@@ -23,9 +23,11 @@ def test_outcomes_are_judged_and_shown_with_ceiling_and_controls(tmp_path: Path,
         info=dataclasses.replace(trak.info, method="Datamodel"),
     )
     noise = dataclasses.replace(
-        trak, scores=rng.normal(size=(M, N)), info=dataclasses.replace(trak.info, method="RandomScores")
+        trak,
+        scores=rng.normal(size=(M, N)),
+        info=dataclasses.replace(trak.info, method="RandomScores", role="control"),
     )
-    alike = dataclasses.replace(noise, info=dataclasses.replace(trak.info, method="feature similarity"))
+    alike = dataclasses.replace(noise, info=dataclasses.replace(noise.info, method="feature similarity"))
     tree = page(report(tmp_path / "a.html", noise, trak, other, alike, fresh))
     lines = tree.one("figure", "chart").all("div", "line")
     expected = [lds(trak, fresh, controls={"RandomScores": noise}), lds(other, fresh)]

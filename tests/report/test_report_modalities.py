@@ -118,7 +118,11 @@ def test_every_step_shows_whom_it_is_attributed_to(tmp_path: Path, examples: Exa
             scores[4 * j + i, 10 * j + i] = -1.0
             scores[4 * j + i, 39] = 2.0
     trak = DenseAttribution(
-        scores, Info("TRAK", output="denoising loss"), train=examples, targets=targets, units="relative"
+        scores,
+        Info("TRAK", output="denoising loss", better="lower"),
+        train=examples,
+        targets=targets,
+        units="relative",
     )
     panel = way(page(report(tmp_path / "page.html", trak, found)))
     for j, section in enumerate(panel.all("section", "direction")):
@@ -127,7 +131,7 @@ def test_every_step_shows_whom_it_is_attributed_to(tmp_path: Path, examples: Exa
     assert len(panel.all("polyline", "course")) == 4, "likelihoods and scores"
     elsewhere = DenseAttribution(
         scores[:3],
-        Info("TRAK", output="denoising loss"),
+        Info("TRAK", output="denoising loss", better="lower"),
         train=examples,
         targets=examples[:3],
         units="relative",

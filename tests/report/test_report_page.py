@@ -275,7 +275,6 @@ def test_parts_of_different_questions(tmp_path: Path, trak, fresh) -> None:
     smaller = dataclasses.replace(trak, scores=trak.scores[:3], uncertainty=None, info=elsewhere.info)
     cases = {
         "2 sets of outcomes": (trak, fresh, fresh),
-        "the questions abc123 and other": (trak, elsewhere),
         r"\(40, 3\) and \(40, 12\)": (trak, smaller),
         "two attributions named TRAK": (trak, trak),
         "an LDS over 3 target rows": (trak, make_lds(per_target=np.zeros(3))),
@@ -286,6 +285,8 @@ def test_parts_of_different_questions(tmp_path: Path, trak, fresh) -> None:
     for found, parts in cases.items():
         with pytest.raises(BadInput, match=f"dl-953.*{found}"):
             report(path, *parts)
+    with pytest.raises(BadInput, match=r"dl-512.*TRAK is of abc123, B of other"):
+        report(path, trak, elsewhere)
     assert not path.exists()
 
 

@@ -32,7 +32,6 @@ from dataloupe.apps._linearity import correlated_subsets as correlated_subsets
 from dataloupe.apps._linearity import linear_residual as linear_residual
 from dataloupe.apps._mislabels import Mislabels as Mislabels
 from dataloupe.apps._mislabels import mislabels as mislabels
-from dataloupe.apps._modeldiff import chosen_apart as chosen_apart
 from dataloupe.apps._modeldiff import compare as compare
 from dataloupe.apps._regenerate import Regenerated as Regenerated
 from dataloupe.apps._regenerate import check_regenerate as check_regenerate

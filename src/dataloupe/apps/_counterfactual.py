@@ -157,7 +157,8 @@ class CounterfactualTest:
             good[name] = np.isfinite(values).all(axis=(1, 2))
             found[name] = values
             notes += _left_out(name, good[name])
-        return _found(self, plans, ids, (found, good), notes, first.output.name)
+        result = _found(self, plans, ids, (found, good), notes, first.output.name)
+        return dataclasses.replace(result, provenance={"targets": first.provenance["targets"]})
 
 
 def _found(

@@ -79,6 +79,7 @@ class Counterfactual:
     measured: str
     values: dict[str, Float[np.ndarray, "k x s"]]
     notes: tuple[str, ...] = ()
+    provenance: Facts = dataclasses.field(default_factory=dict)
 
     @property
     def strongest(self) -> float:

@@ -108,6 +108,7 @@ class Difference:
     denoised: Float[np.ndarray, " m"] | None = None
     chance: Chance | None = None
     notes: tuple[str, ...] = ()
+    provenance: Facts = dataclasses.field(default_factory=dict)
 
     @property
     def found(self) -> list[tuple[Directions, int]]:

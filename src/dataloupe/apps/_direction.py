@@ -11,7 +11,7 @@ from dataloupe._identity import Stream
 from dataloupe._typing import Facts
 from dataloupe.apps._leaks import plain
 from dataloupe.apps._space import Principal
-from dataloupe.core import OK, Attribution, Lab, Question, Subsets, capabilities
+from dataloupe.core import OK, Attribution, Lab, OtherLearner, Question, Subsets, capabilities, check_same
 from dataloupe.judge import Interval, crossed_mean
 
 End = Literal["top", "bottom", "random"]
@@ -52,6 +52,7 @@ class DirectionRemoval:
     verdict: Verdict
     repeats: int
     notes: tuple[str, ...] = ()
+    provenance: Facts = dataclasses.field(default_factory=dict)
 
     def of(self, removed: End, on: On) -> GroupEffect:
         """The effect of one removal on one group."""
@@ -88,7 +89,8 @@ def removal_of_direction(
     beside all of them. Costs ``4 verify`` trainings with common seeds. Intervals (95 %) take targets and seeds as drawn
     at random. A seed with a diverged run is left out and counted.
 
-    Raises ``BadInput`` dl-733 (another question), dl-731 (seeds), dl-759 (k, group), ``CapabilityError`` dl-734,
+    Raises ``BadInput`` dl-733 (other sizes), dl-512 (other training data, targets or output), dl-513 (another learner, in
+    the output's units), dl-731 (seeds), dl-759 (k, group), ``CapabilityError`` dl-734,
     ``TrainingError`` dl-909 (fewer than two seeds went well).
 
     >>> import torch
@@ -107,6 +109,7 @@ def removal_of_direction(
     """
     space, component = direction
     _check(question, attribution, space, verify)
+    belonging = _belonging(question, attribution, space)
     rows, targets = space.rows(component, k), space.targets(component, group)
     drawn = Stream.root(seed)("direction", component).bits(np.arange(question.n))
     removals = [*rows, np.argsort(drawn, kind="stable")[:k]]
@@ -125,6 +128,7 @@ def removal_of_direction(
         predicted = attribution.effect([removals[number]])[0] if attribution.units == "output" else None
         effects += _effects(end, (values[number + 1] - values[0]).T, predicted, targets)
     left_out = int((~good).sum())
+    notes = [f"{left_out} of {verify} seeds had a diverged run and were left out"] if left_out else []
     return DirectionRemoval(
         component,
         *rows,
@@ -132,7 +136,8 @@ def removal_of_direction(
         effects=tuple(effects),
         verdict=_verdict([e for e in effects if e.on == "contrast"]),
         repeats=int(good.sum()),
-        notes=(f"{left_out} of {verify} seeds had a diverged run and were left out",) if left_out else (),
+        notes=(*notes, *belonging),
+        provenance=question.provenance,
     )
 
 
@@ -163,6 +168,15 @@ def _verdict(contrasts: list[GroupEffect]) -> Verdict:
     if high < 0 < under:
         return "agree"
     return "disagree" if low > 0 or over < 0 else "undecided"
+
+
+def _belonging(question: Question, attribution: Attribution, space: Principal) -> tuple[str, ...]:
+    """Refuse scores of another question, sizes of another learner, and directions of other data."""
+    purpose = "the removal of a direction"
+    learner: OtherLearner = "refuse" if attribution.units == "output" else "note"
+    notes = check_same(purpose, attribution, question, learner=learner)
+    check_same(purpose, space, question, learner="ignore")
+    return notes
 
 
 def _check(question: Question, attribution: Attribution, space: Principal, verify: int) -> None:

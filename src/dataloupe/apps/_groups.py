@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from dataloupe._errors import BadInput
-from dataloupe._identity import Stream
-from dataloupe._typing import Array
-from dataloupe.core import DenseAttribution, Info, Outcomes, Removal, Subsets, Uncertainty
+from dataloupe._identity import Stream, identity
+from dataloupe._typing import Array, Facts
+from dataloupe.core import DenseAttribution, Info, Outcomes, Removal, Subsets, Uncertainty, fitted_to
 from dataloupe.solve import ridge
 
 Estimator = Literal["means", "regression"]
@@ -19,7 +19,7 @@ RIDGE = 1e-6
 
 CONTRAST = (
     "every subset keeps the same number of groups, so each influence is against the average other group: "
-    "a negative one says worse than the others, not harmful by itself"
+    "a negative one says lower than with the others, not lower than without any"
 )
 
 
@@ -51,6 +51,8 @@ class GroupInfluences:
     discovery: float
     removal: Removal = "repack"
     notes: tuple[str, ...] = ()
+    provenance: Facts = dataclasses.field(default_factory=dict)
+    fitted: tuple[Facts, ...] = ()
 
     @property
     def found(self) -> Bool[np.ndarray, "m G"]:
@@ -104,7 +106,12 @@ class GroupInfluences:
                 cost={"trainings": self.subsets},
                 removal=self.removal,
                 fraction=float(self.kept.mean()),
+                question=self.provenance.get("question", ""),
+                output=self.provenance.get("output_name", ""),
                 note=CONTRAST if self.contrast else "",
+                better=self.provenance.get("better"),
+                provenance=self.provenance,
+                fitted=self.fitted,
             ),
             bias=(self.mean - weights @ self.kept).astype(np.float32),
             uncertainty=Uncertainty(none, basis=basis, spectrum=(scale * self.error) ** 2),
@@ -184,6 +191,8 @@ def group_influences(
         discovery=discovery,
         removal=outcomes.removal,
         notes=tuple(notes),
+        provenance=outcomes.provenance,
+        fitted=(fitted_to("fit", outcomes),),
     )
 
 
@@ -239,7 +248,13 @@ def pool_targets(outcomes: Outcomes, pools: Array | None = None) -> Outcomes:
         )
     known, which = np.unique(pools, return_inverse=True)
     weights = (which[:, None] == np.arange(len(known))) / np.bincount(which)
-    return dataclasses.replace(outcomes, values=(outcomes.values @ weights).astype(np.float32))
+    facts, record = dict(outcomes.facts), outcomes.provenance
+    if "targets" in record:  # means over pools are other targets than single rows
+        pooled = {"targets": identity([record["targets"], which]), "rows": len(known)}
+        facts["provenance"] = {name: value for name, value in record.items() if name != "question"} | pooled
+        facts.pop("question", None)
+    values = (outcomes.values @ weights).astype(np.float32)
+    return dataclasses.replace(outcomes, values=values, facts=facts)
 
 
 def _check_groups(shape: tuple[int, ...], count: int, n: int) -> None:

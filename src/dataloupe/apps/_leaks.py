@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._typing import Array, Facts, Ids
-from dataloupe.core import Attribution, check_ids
+from dataloupe.core import Attribution, check_ids, provenance_of
 
 Scorer = Callable[[slice], Array]
 By = Literal["profile", "row", "weight"]
@@ -43,6 +43,7 @@ class Leaks:
     best: Float[np.ndarray, " m"]
     best_rows: Int[np.ndarray, " m"]
     notes: tuple[str, ...] = ()
+    provenance: Facts = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -131,6 +132,7 @@ def leaks(
         best=best,
         best_rows=best_rows,
         notes=_notes(attribution, by),
+        provenance=provenance_of(attribution),
     )
 
 

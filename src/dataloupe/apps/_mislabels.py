@@ -9,7 +9,18 @@ from jaxtyping import Float, Int
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._typing import Facts
 from dataloupe.apps._leaks import plain
-from dataloupe.core import Attribution, Lab, Outcomes, Question, Subsets, capabilities
+from dataloupe.core import (
+    Attribution,
+    Lab,
+    OtherLearner,
+    Outcomes,
+    Question,
+    Subsets,
+    better_of,
+    capabilities,
+    check_same,
+    sign_of_better,
+)
 
 By = Literal["mean", "held-out", "full", "memorisation", "effect"]
 WAYS: dict[str, str] = {
@@ -19,8 +30,6 @@ WAYS: dict[str, str] = {
     "memorisation": "mean output on the row with it minus without it",
     "effect": "minus the row's mean effect on the targets of an attribution",
 }
-RIGHT: dict[str, float] = {"margin": 1.0, "hard margin": 1.0, "log probability": 1.0, "loss": -1.0}
-"""Outputs that say how right a model is on a row: +1 if higher is better."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +47,7 @@ class Mislabels:
     errors: Float[np.ndarray, " n"] | None
     trainings: int
     notes: tuple[str, ...] = ()
+    provenance: Facts = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         first = ", ".join(str(row) for row in self.order[:5])
@@ -67,8 +77,8 @@ def mislabels(
         memorisation  score_i = mean of f_i with i - mean of f_i without i
         effect        score_i = -mean_j of attribution_ji
 
-    f_i is the question's output on training row i (its targets do not count), turned so that higher is better: margin,
-    hard margin or log probability, or minus the loss. ``subsets`` are the retrainings (100 at 80 %; 10 for ``full``), each
+    f_i is the question's output on training row i (its targets do not count), turned so that higher is better (minus a
+    loss): the output must say which way it is better (``Output.better``). ``subsets`` are the retrainings (100 at 80 %; 10 for ``full``), each
     estimate has the standard error of a mean over its runs. ``effect`` trains nothing: it takes an ``attribution`` of that
     same output on held-out targets. Diverged runs are left out and counted in the notes.
 
@@ -76,7 +86,8 @@ def mislabels(
     these hardly memorise, ahead of it where they fit the wrong labels.
 
     Raises ``BadInput`` dl-754 (a word, or things that do not go together), dl-755 (an output that does not say how
-    right a model is), dl-756 (a row with fewer than two runs), dl-757 (other data), ``CapabilityError`` dl-758.
+    right a model is), dl-756 (a row with fewer than two runs), dl-757 (other sizes), dl-512 (an attribution of other training
+    data or of another output), dl-513 (of another learner, in the output's units), ``CapabilityError`` dl-758.
 
     >>> import torch
     >>> from dataloupe import outputs, testing
@@ -91,8 +102,9 @@ def mislabels(
     """
     sign = _check(question, by, subsets, attribution)
     if by == "effect" and attribution is not None:
+        notes = _belonging(question, attribution)
         scores = -sign * np.asarray(attribution.rows(slice(None)), dtype=np.float64).mean(axis=0)
-        return _ranked(by, question, scores, None, 0, ())
+        return _ranked(by, question, scores, None, 0, notes)
     if subsets is None:
         subsets = Subsets.full(question.n, 10) if by == "full" else Subsets(question.n, 100, fraction=0.8)
     _check_counts(subsets, by)
@@ -116,7 +128,7 @@ def _ranked(
     notes: tuple[str, ...],
 ) -> Mislabels:
     order = np.argsort(-scores, kind="stable")
-    return Mislabels(by, question.output.name, order, scores, errors, trainings, notes)
+    return Mislabels(by, question.output.name, order, scores, errors, trainings, notes, question.provenance)
 
 
 def _scores(
@@ -176,7 +188,7 @@ def _check(question: Question, by: str, subsets: Subsets | None, attribution: At
             found=f"subsets given: {subsets is not None}, attribution given: {attribution is not None}",
             do=f'use one of {", ".join(WAYS)}; "effect" takes an attribution and no subsets, the others none',
         )
-    if question.output.name not in RIGHT:
+    if better_of(question.output) is None:
         raise _no_direction(question, "an output that does not say how right a model is")
     found = attribution or subsets
     if found is not None and found.n != question.n:
@@ -185,13 +197,6 @@ def _check(question: Question, by: str, subsets: Subsets | None, attribution: At
             asked=f"suspicion of {question.n} training rows",
             found=f"{'an attribution' if attribution else 'subsets'} of {found.n}",
             do="use those of this question",
-        )
-    if attribution is not None and attribution.info.output not in ("", question.output.name):
-        raise BadInput(
-            "dl-757",
-            asked=f"effects on the output {question.output.name}",
-            found=f"an attribution of the output {attribution.info.output}",
-            do="use the attribution of this question",
         )
     if question.train.labels is None:
         raise BadInput("dl-757", asked="wrong labels", found="training data without labels", do="give labels")
@@ -202,7 +207,14 @@ def _check(question: Question, by: str, subsets: Subsets | None, attribution: At
             found=f"{type(question.learner).__name__}, which holds finished models",
             do='use by="effect" with an attribution (TRAK), or a learner with `train`',
         )
-    return RIGHT[question.output.name]
+    return sign_of_better(question.output)
+
+
+def _belonging(question: Question, attribution: Attribution) -> tuple[str, ...]:
+    """Effects are of the question's training data and output, on any targets; sizes are of its learner."""
+    learner: OtherLearner = "refuse" if attribution.units == "output" else "note"
+    purpose = f"mislabels by the effects of {attribution.info.method}"
+    return check_same(purpose, attribution, question, parts=("train", "output"), learner=learner)
 
 
 def _no_direction(question: Question, found: str) -> BadInput:
@@ -210,5 +222,5 @@ def _no_direction(question: Question, found: str) -> BadInput:
         "dl-755",
         asked=f"how right models are on single rows, by the output {question.output.name}",
         found=found,
-        do=f"ask with one of {', '.join(RIGHT)}",
+        do="ask with outputs.margin, hard_margin, log_prob or loss, or declare `better` on your own output",
     )

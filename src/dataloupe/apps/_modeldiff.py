@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe._typing import Array
+from dataloupe._typing import Array, Facts
 from dataloupe.apps._chance import (
     AA,
     Law,
@@ -22,11 +22,14 @@ from dataloupe.apps._chance import (
     stability,
 )
 from dataloupe.apps._difference import Chance, Difference, Directions
-from dataloupe.core import Attribution
+from dataloupe.core import Attribution, check_same, provenance_of
 from dataloupe.solve import By, Contrast, contrast, cosines, variances
 
 OWN = 2.0
 """So many times the other algorithm's variance makes a direction one algorithm's own."""
+
+PENALTIES = ("ridge", "damping")
+"""What an ensemble may choose for itself, and what attributions can be solved again at."""
 
 
 def compare(
@@ -53,7 +56,11 @@ def compare(
     both stands among those of deals (``ratio_p``) decides nothing: uneven deals hold nearly all of what truly differs, of
     either side.
 
-    Raises ``BadInput`` dl-780 (other targets or training data, components), dl-783 (too few single models).
+    Single models behind two ensembles are exchangeable only at one ridge. Where each ensemble chose its own (``TRAK()``),
+    both are solved again at the larger one, or at the one that was given, and a note says so.
+
+    Raises ``BadInput`` dl-780 (other sizes, components), dl-512 (other training data, targets or output), dl-515 (unlike
+    ridges, and an attribution that cannot be solved again), dl-783 (too few single models).
 
     >>> from dataloupe.core import DenseAttribution, Info
     >>> shared = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
@@ -65,15 +72,16 @@ def compare(
 
     Source: Shah, Park, Ilyas and Madry 2023 (ModelDiff), section 3; the null is ours.
     """
-    _check(a, b, components)
-    unseen = _unseen(a, b)
+    checked = _check(a, b, components)
+    a, b, alike = _solved_alike(a, b, names)
+    record = _shared_record(a, b)
     streams = [Stream.root(seed)("compare", side) for side in (0, 1)]
     if null is None:
         rows = _rows(a), _rows(b)
         find = functools.partial(_find, components, by, None)
         sides = [_side(names, i, rows, find(rows[i], rows[1 - i], streams[i])) for i in (0, 1)]
-        notes = (*unseen, *_notes(rows, names))
-        return Difference(names, by, (sides[0], sides[1]), cosines(*rows), notes=notes)
+        notes = (*alike, *_notes(rows, names), *checked)
+        return Difference(names, by, (sides[0], sides[1]), cosines(*rows), notes=notes, provenance=record)
     parts = parts_of(a, names[0]), parts_of(b, names[1])
     models = min(map(len, parts))
     paired, dealt = _dealt(models, null, (a, b))
@@ -89,7 +97,7 @@ def compare(
     sure, cosine = np.stack([reliability(one, models) for one in both]), cosines(*rows)
     noise = np.sqrt(sure[0] * sure[1])
     denoised = np.divide(cosine, noise, out=np.full(a.m, np.nan), where=noise > 0).clip(-1.0, 1.0)
-    notes = (*unseen, *dealt, *_notes(rows, names), *_unreliable(sure, names), *_chosen(a, b, names))
+    notes = (*alike, *dealt, *_notes(rows, names), *_unreliable(sure, names), *checked)
     if len(parts[0]) != len(parts[1]):
         told = f"{len(parts[0])} models of {names[0]}, {len(parts[1])} of {names[1]}"
         notes = (*notes, f"{told}: {models} of each are used")
@@ -97,7 +105,14 @@ def compare(
     law_of = Chance(
         len(chance.values), models, paired, null.level, value, ratio if np.isfinite(ratio) else None, apart
     )
-    return Difference(names, by, (sides[0], sides[1]), cosine, sure, denoised, law_of, notes)
+    return Difference(names, by, (sides[0], sides[1]), cosine, sure, denoised, law_of, notes, record)
+
+
+def _shared_record(a: Attribution, b: Attribution) -> Facts:
+    """What made the comparison: data, targets and output; two learners are none."""
+    records = provenance_of(a), provenance_of(b)
+    names = ("train", "targets", "output", "output_name", "better", "rows")
+    return {name: record[name] for name in names for record in records if name in record}
 
 
 def _find(
@@ -182,33 +197,63 @@ def _unreliable(sure: Float[np.ndarray, "two m"], names: tuple[str, str]) -> lis
     ]
 
 
-def chosen_apart(a: Attribution, b: Attribution) -> dict[str, tuple[float, float]]:
-    """Ridges, dampings and thresholds that two ensembles have and do not share, by their names."""
+def _solved_alike(
+    a: Attribution, b: Attribution, names: tuple[str, str]
+) -> tuple[Attribution, Attribution, list[str]]:
+    """Both at one ridge (or damping), where each chose its own: that alone would show as a difference.
+
+    Raises ``BadInput`` dl-515 where an attribution cannot be solved again.
+    """
+    both, notes = [a, b], []
+    for name, (one, other) in _unlike(a, b, PENALTIES).items():
+        given = [value for side, value in ((a, one), (b, other)) if _was_given(side, name)]
+        told = f"{name} {one:g} in {names[0]} and {other:g} in {names[1]}"
+        if len(given) == 2:  # both were set by whoever asks
+            notes.append(f"{told}: that alone may show as a difference")
+            continue
+        shared = given[0] if given else max(one, other)
+        both = [_solved_again(side, name, shared, told) for side in both]
+        notes.append(f"{told}, as each chose by itself: both were solved again at {shared:g}")
+    notes += [
+        f"{name} {one:g} in {names[0]} and {other:g} in {names[1]}: that alone may show as a difference"
+        for name, (one, other) in _unlike(a, b, ("threshold",)).items()
+    ]
+    return both[0], both[1], notes
+
+
+def _was_given(attribution: Attribution, name: str) -> bool:
+    """Whether a setting was given, to the method or to the one that it stands for."""
+    settings = attribution.info.settings
+    return any(one.get(name) is not None for one in (settings, settings.get("method") or {}))
+
+
+def _solved_again(attribution: Attribution, name: str, value: float, told: str) -> Attribution:
+    if attribution.info.certificate.get(name) == value and _was_given(attribution, name):
+        return attribution
+    again = getattr(attribution, "at_penalty", None)
+    if again is None:
+        raise BadInput(
+            "dl-515",
+            asked="two attributions compared",
+            found=f"{told}, as each chose by itself, and {attribution.info.method} cannot be solved again here",
+            do=f"attribute with one {name} for both, such as {name}={value:g}, and compare before calibrating",
+        )
+    return again(value)
+
+
+def _unlike(a: Attribution, b: Attribution, names: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    """Settings that two ensembles have and do not share, by their names."""
     told = a.info.certificate, b.info.certificate
-    found = {name: (told[0].get(name), told[1].get(name)) for name in ("ridge", "damping", "threshold")}
+    found = {name: (told[0].get(name), told[1].get(name)) for name in names}
     return {
-        name: (float(one), float(two))
-        for name, (one, two) in found.items()
-        if one is not None and two is not None and one != two
+        name: (float(one), float(other))
+        for name, (one, other) in found.items()
+        if one is not None and other is not None and one != other
     }
 
 
-def _chosen(a: Attribution, b: Attribution, names: tuple[str, str]) -> list[str]:
-    """What an ensemble chose for itself makes single models of both unlike, whatever the algorithms."""
-    return [
-        f"{what} {one:g} in {names[0]} and {two:g} in {names[1]}: that alone may show as a difference; give both the same"
-        for what, (one, two) in chosen_apart(a, b).items()
-    ]
-
-
-def _unseen(a: Attribution, b: Attribution) -> list[str]:
-    """What could not be held against each other."""
-    whole = all(getattr(one, what, None) is not None for one in (a, b) for what in ("train", "targets"))
-    return [] if whole else ["scores without their examples: that both mean the same rows was not looked at"]
-
-
-def _check(a: Attribution, b: Attribution, components: int) -> None:
-    """The same targets and training rows, in the same order."""
+def _check(a: Attribution, b: Attribution, components: int) -> tuple[str, ...]:
+    """The same targets and training rows, in the same order (dl-780, dl-512); notes on what cannot be compared."""
     found = None
     if (a.m, a.n) != (b.m, b.n):
         found = f"{a.m} targets x {a.n} training rows and {b.m} x {b.n}"
@@ -216,15 +261,9 @@ def _check(a: Attribution, b: Attribution, components: int) -> None:
     elif not 1 <= components <= min(a.m - 1, a.n):
         found = f"{a.m} targets and {a.n} training rows for {components} components"
     else:
-        for what in ("train", "targets"):
-            one, two = getattr(a, what, None), getattr(b, what, None)
-            if one is not None and two is not None and one.fingerprint != two.fingerprint:
-                found = f"other {'training data' if what == 'train' else 'targets'}: their contents differ"
         one, two = getattr(a, "index", None), getattr(b, "index", None)
         if one is not None and two is not None and not np.array_equal(one, two):
             found = "target rows in another order, or other components of them"
-        if a.info.output != b.info.output and a.info.output and b.info.output:
-            found = f"the {a.info.output} and the {b.info.output}: other outputs"
     if found is not None:
         raise BadInput(
             "dl-780",
@@ -232,3 +271,4 @@ def _check(a: Attribution, b: Attribution, components: int) -> None:
             found=found,
             do="attribute the same targets over the same training data with both algorithms, rows = targets",
         )
+    return check_same("two algorithms compared", a, b, learner="ignore")

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput, CapabilityError, TrainingError
 from dataloupe._identity import Stream
+from dataloupe._typing import Facts
 from dataloupe.apps._journey import Journey, Sampler
-from dataloupe.core import Attribution, Lab, Learner, Question, Subsets, sign_of_better
+from dataloupe.core import Attribution, Lab, Learner, Question, Subsets, check_same, helping
 from dataloupe.judge import Interval, crossed_mean
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -42,6 +43,8 @@ class Regenerated:
     unremoved: Float[Tensor, "r k *shape"]
     without_top: Float[Tensor, "r k *shape"]
     without_random: Float[Tensor, "r k *shape"]
+    notes: tuple[str, ...] = ()
+    provenance: Facts = dataclasses.field(default_factory=dict)
 
     @property
     def verdict(self) -> Literal["agree", "disagree", "undecided"]:
@@ -93,18 +96,19 @@ def regenerate(
         top[j, r] = d(x_j(all but its top rows; r), x_j(all; r)),    random[j, r] with as many random rows
 
     Target row j of the question is about sample j of the journey (``journey.ends()``, or ``journey.targets([i])``); its top rows are those that
-    are said to lower its loss most. Training seeds are common to all worlds, and the random rows of a seed to all samples: ``(k + 2) repeats``
+    are said to help it most (of a loss: to lower it). Training seeds are common to all worlds, and the random rows of a seed to all samples: ``(k + 2) repeats``
     trainings for k samples. Intervals (95 %) take samples and seeds as drawn at random.
 
-    Raises ``BadInput`` dl-749 (a question about other rows, settings), ``CapabilityError`` dl-734 (a learner that cannot retrain),
+    Raises ``BadInput`` dl-749 (a question about other rows, settings), dl-512 (other training data, targets or output),
+    ``CapabilityError`` dl-734 (a learner that cannot retrain),
     ``TrainingError`` dl-718 (samples that are no numbers).
 
     Source: Georgiev et al. 2023, section 5; Zheng et al. 2024, section 4.3.
     """
     check_regenerate(question, remove, repeats)
-    _check_rows(question, attribution, journey)
-    sign: Literal["helps", "hurts"] = "hurts" if sign_of_better(question.output) < 0 else "helps"
-    tops = [attribution.top(j, remove, sign=sign) for j in range(len(journey))]
+    notes = _check_rows(question, attribution, journey)
+    helps = helping(question.output)
+    tops = [attribution.top(j, remove, sign=helps) for j in range(len(journey))]
     parts = [journey.part([j]) for j in range(len(journey))]
     made: list[list[Tensor]] = [[], [], []]
     for r in range(repeats):
@@ -131,7 +135,7 @@ def regenerate(
     )
     return Regenerated(
         attribution.info.method, remove, step, top, other, top_mean, top_span, mean, span, apart, apart_span,
-        full, top_ones, random_ones,
+        full, top_ones, random_ones, notes, question.provenance,
     )  # fmt: skip
 
 
@@ -153,8 +157,8 @@ def check_regenerate(question: Question, remove: int, repeats: int) -> None:
         )
 
 
-def _check_rows(question: Question, attribution: Attribution, journey: Journey) -> None:
-    """Refuse scores of other rows than one for every sample."""
+def _check_rows(question: Question, attribution: Attribution, journey: Journey) -> tuple[str, ...]:
+    """Refuse scores of other rows than one for every sample, and of another question; notes on another learner."""
     if (attribution.n, attribution.m) != (question.n, question.m) or question.m != len(journey):
         raise BadInput(
             "dl-749",
@@ -162,3 +166,5 @@ def _check_rows(question: Question, attribution: Attribution, journey: Journey) 
             found=f"a question of {question.m} target rows and {question.n} examples (scores: {attribution.n})",
             do="ask about one row per sample: Question(..., targets=journey.ends()) or journey.targets([step])",
         )
+    purpose = f"samples without the top rows of {attribution.info.method}"
+    return check_same(purpose, attribution, question, learner="note")

@@ -9,16 +9,17 @@ from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Facts
 from dataloupe.apps._leaks import plain
-from dataloupe.core import Attribution, check_ids
+from dataloupe.core import Attribution, Better, check_ids, provenance_of
 
 BLOCK = 1024
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Neighbours:
-    """A target's training rows of largest (``helps``) and smallest (``hurts``) score, and the targets most like it.
+    """A target's training rows that help and hurt it most, and the targets most like it.
 
-    ``targets [k]`` with ``cosines [k]``, the cosines of their score rows with this target's.
+    Of an output that is better the lower, what helps has the smallest scores; of one of no direction (``better`` is None)
+    ``helps`` are the rows that raise it and ``hurts`` those that lower it. ``targets [k]`` with ``cosines [k]``, the cosines of their score rows with this target's.
     """
 
     target: int
@@ -28,10 +29,13 @@ class Neighbours:
     hurt_scores: Float[np.ndarray, " k"]
     targets: Int[np.ndarray, " t"]
     cosines: Float[np.ndarray, " t"]
+    better: Better | None = None
+    provenance: Facts = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         like = ", ".join(f"{j} ({c:.2f})" for j, c in zip(self.targets, self.cosines, strict=True))
-        return f"target {self.target}: helped by {self.helps.tolist()}, hurt by {self.hurts.tolist()}; like {like}"
+        words = ("raised", "lowered") if self.better is None else ("helped", "hurt")
+        return f"target {self.target}: {words[0]} by {self.helps.tolist()}, {words[1]} by {self.hurts.tolist()}; like {like}"
 
     def to_json(self) -> Facts:
         """Every field as JSON holds it."""
@@ -50,7 +54,7 @@ def neighbours(attribution: Attribution, target: int, k: int = 5) -> Neighbours:
     >>> from dataloupe.core import DenseAttribution, Info
     >>> scores = np.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0], [4.0, 0.1, -2.0]])
     >>> print(neighbours(DenseAttribution(scores, Info("by hand")), target=0, k=1))
-    target 0: helped by [0], hurt by [2]; like 2 (1.00)
+    target 0: raised by [0], lowered by [2]; like 2 (1.00)
 
     Source: Ilyas et al. 2022 (datamodels), section 4.2.
     """
@@ -63,7 +67,8 @@ def neighbours(attribution: Attribution, target: int, k: int = 5) -> Neighbours:
     cosines[j] = -np.inf
     like = np.argsort(-cosines, kind="stable")[: min(k, attribution.m - 1)]
     helps, hurts = attribution.top(j, k), attribution.top(j, k, sign="hurts")
-    return Neighbours(j, helps, row[helps], hurts, row[hurts], like, cosines[like])
+    better, record = attribution.info.better, provenance_of(attribution)
+    return Neighbours(j, helps, row[helps], hurts, row[hurts], like, cosines[like], better, record)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -142,6 +147,7 @@ class Principal:
     coordinates: Float[np.ndarray, "m c"]
     explained: Float[np.ndarray, " c"]
     effective_dimension: float
+    provenance: Facts = dataclasses.field(default_factory=dict)
 
     def rows(self, component: int, k: int) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
         """The k training rows at the top and at the bottom of a direction, outermost first."""
@@ -201,7 +207,9 @@ def principal(attribution: Attribution, components: int = 5, seed: int = 0) -> P
     sign[sign == 0] = 1.0
     side = scores if attribution.m <= attribution.n else scores.T
     squares = sum(float(((side[part] @ side.T) ** 2).sum()) for part in _parts(len(side)))
-    return Principal(right * sign[:, None], left * size * sign, size**2 / total, total**2 / squares)
+    directions, coordinates = right * sign[:, None], left * size * sign
+    record = provenance_of(attribution)
+    return Principal(directions, coordinates, size**2 / total, total**2 / squares, record)
 
 
 def _svd(

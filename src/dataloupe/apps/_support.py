@@ -13,7 +13,17 @@ from dataloupe._identity import Stream
 from dataloupe._typing import Ids
 from dataloupe.apps._support_found import Support, SupportCase
 from dataloupe.apps._what_if import check_what_if
-from dataloupe.core import OK, Attribution, Lab, Question, Subsets, check_ids, needs_units
+from dataloupe.core import (
+    OK,
+    Attribution,
+    Lab,
+    OtherLearner,
+    Question,
+    Subsets,
+    check_ids,
+    check_same,
+    needs_units,
+)
 
 BLOCK = 2**26
 """At most so many outputs, or mask entries, are asked for at once: a retraining is measured on all targets."""
@@ -72,8 +82,8 @@ def support(
     ``verify=0`` only predicts, from the attribution's own output for all the data.
 
     Raises ``UnitsError`` dl-507 (relative units: calibrate, or :func:`smallest_support`), ``BadInput`` dl-740 (an
-    output that is no margin), dl-741 (settings), dl-744 (verify=0 without a bias), dl-731, dl-733, dl-108 to
-    dl-111 (targets), ``CapabilityError`` dl-734 (no learner), ``TrainingError`` dl-743 (all runs diverged).
+    output that is no margin), dl-741 (settings), dl-744 (verify=0 without a bias), dl-731, dl-733, dl-512 (other training
+    data, targets or output), dl-513 (another learner, in the output's units), dl-108 to dl-111 (targets), ``CapabilityError`` dl-734 (no learner), ``TrainingError`` dl-743 (all runs diverged).
 
     >>> import torch
     >>> from dataloupe import core, outputs, testing
@@ -117,6 +127,7 @@ def support(
         predicts=True,
         cases=tuple(cases),
         notes=notes,
+        provenance=question.provenance,
     )
 
 
@@ -145,7 +156,7 @@ def wrong(target: int, margin: float) -> SupportCase:
 
 def rank(attribution: Attribution, target: int, margin: float, most: int) -> Ranked:
     """The ``most`` rows of the largest scores."""
-    rows = attribution.top(target, most)
+    rows = attribution.top(target, most, sign="raises")
     return Ranked(target, margin, rows, attribution.rows([target])[0, rows].astype(np.float64))
 
 
@@ -222,7 +233,14 @@ def notes_of(
         notes.append(f"{lost} retrainings diverged and were left out")
     if verify == 0:
         notes.append("no retraining was asked for")
-    return tuple(notes)
+    return (*notes, *_belonging(question, attribution))
+
+
+def _belonging(question: Question, attribution: Attribution) -> tuple[str, ...]:
+    """Refuse scores of another question (dl-512), and sizes of another learner (dl-513); a ranking is noted."""
+    purpose = f"data supports by {attribution.info.method}"
+    learner: OtherLearner = "refuse" if attribution.units == "output" else "note"
+    return check_same(purpose, attribution, question, learner=learner)
 
 
 def check_support(
@@ -255,6 +273,7 @@ def check_support(
         )
     rows = np.arange(question.m) if targets is None else check_ids(targets, question.m, "target rows")
     check_what_if(question, attribution, int(rows[0]), [0], verify=verify)
+    _belonging(question, attribution)
     if largest(question.n, limit) < 1:
         raise BadInput(
             "dl-741",

@@ -134,6 +134,7 @@ class Support:
     predicts: bool
     cases: tuple[SupportCase, ...]
     notes: tuple[str, ...] = ()
+    provenance: Facts = dataclasses.field(default_factory=dict)
 
     @property
     def right(self) -> list[SupportCase]:

@@ -309,4 +309,5 @@ def _support(
         predicts=kind == "remove" and attribution.units == "output",
         cases=cases,
         notes=notes_of(question, attribution, cases, verify),
+        provenance=question.provenance,
     )

@@ -9,8 +9,18 @@ from jaxtyping import Float, Int
 from scipy import stats
 
 from dataloupe._errors import BadInput, CapabilityError
-from dataloupe._typing import Ids
-from dataloupe.core import OK, Attribution, Lab, Question, Subsets, capabilities, check_ids, needs_units
+from dataloupe._typing import Facts, Ids
+from dataloupe.core import (
+    OK,
+    Attribution,
+    Lab,
+    Question,
+    Subsets,
+    capabilities,
+    check_ids,
+    check_same,
+    needs_units,
+)
 
 ROUNDING = 2.0**-21
 """Outputs are kept in fp32: differences below this share of them are nothing."""
@@ -47,6 +57,7 @@ class WhatIf:
     differences: Float[np.ndarray, " r"]
     verdict: Verdict
     notes: tuple[str, ...] = ()
+    provenance: Facts = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         said = f"predicted {_text(self.predicted, self.predicted_interval)}"
@@ -85,8 +96,8 @@ def what_if(
     Pairs with a diverged run are left out and counted in the notes. ``verify=0`` only predicts.
 
     Raises ``UnitsError`` dl-507 (relative units), ``BadInput`` dl-108 to dl-111 (rows), dl-730 (nothing would be
-    left), dl-731 (one pair has no interval), dl-732 (level), dl-733 (an attribution of another question),
-    ``CapabilityError`` dl-734 (a learner that cannot retrain).
+    left), dl-731 (one pair has no interval), dl-732 (level), dl-733 (an attribution of other sizes), dl-512 (other training
+    data, targets or output), dl-513 (another learner), ``CapabilityError`` dl-734 (a learner that cannot retrain).
 
     >>> import torch
     >>> from dataloupe import core, outputs, testing
@@ -100,6 +111,7 @@ def what_if(
     ids, target = check_what_if(question, attribution, target, remove, verify=verify, level=level)
     predicted, error = _predict(attribution, target, ids)
     notes = _notes(question, attribution, len(ids), verify)
+    belonging = check_same(f"a what-if by {attribution.info.method}", attribution, question, learner="refuse")
     if error is not None and _stands_out(attribution, target, ids):
         notes.append(STANDS_OUT)
     differences, rounding = np.empty(0), 0.0
@@ -124,7 +136,8 @@ def what_if(
         verified_interval=interval,
         differences=differences,
         verdict=verdict,
-        notes=tuple(notes),
+        notes=(*notes, *belonging),
+        provenance=question.provenance,
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import tyro
 
 from dataloupe._errors import BadInput
-from dataloupe.apps import AA, Enrichment, chosen_apart, compare, enrichment
+from dataloupe.apps import AA, Enrichment, compare, enrichment
 from dataloupe.cli._base import MaybeNumber, Number, Out, Place, Result, Verb
 from dataloupe.cli._diff_change import AskingTwo, DiffTest, say_test
 from dataloupe.cli._diff_tables import DETAILED, say
@@ -67,18 +67,6 @@ class Run(AskingTwo):
             ):
                 found.append(attributor.attribute(question, lab))
                 keep_looks(lab, question)
-        apart = chosen_apart(*found)
-        shared: dict[str, Any] = {name: max(apart[name]) for name in ("ridge", "damping") if name in apart}
-        if shared:
-            told = ", ".join(f"{name} {value:g}" for name, value in shared.items())
-            with out.step(
-                f"both with {told}, the larger of what they chose: a choice of their own is a difference"
-            ):
-                alike = [
-                    dataclasses.replace(one, **shared).attributor(q)
-                    for one, q in zip(both, asked, strict=True)
-                ]
-                found = [one.attribute(question, lab) for one, question in zip(alike, asked, strict=True)]
         with out.step(f"the directions of both, and {self.deals} deals of their models"):
             a, b = found
             difference = compare(a, b, self.components, by=self.by, null=null, names=names)

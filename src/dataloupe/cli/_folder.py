@@ -13,13 +13,10 @@ from dataloupe.cli._looks import looks_of as looks_of
 from dataloupe.core import DenseAttribution, Outcomes, Question, Subsets, restoring
 from dataloupe.lab import Lab
 
-BASELINES = ("random", "gradient ", "feature similarity", "training loss", "sequence length", "bm25")
-"""Methods that a judge holds others against."""
-
 
 def is_baseline(attribution: DenseAttribution) -> bool:
-    """Whether it is here as a control."""
-    return attribution.info.method.lower().startswith(BASELINES)
+    """Whether it is here as a control, as its method says."""
+    return attribution.info.role == "control"
 
 
 def attributions(lab: Lab, question: Question | None = None, only: str = "") -> list[DenseAttribution]:
@@ -119,7 +116,12 @@ def keep_outcomes(lab: Lab, question: Question, outcomes: Outcomes) -> None:
         "status": outcomes.status,
         "bits": np.packbits(subsets.masks(), axis=1),
     }
-    facts = {"n": subsets.n, "removal": outcomes.removal, "question": question.identity}
+    facts = {
+        **outcomes.facts,
+        "n": subsets.n,
+        "removal": outcomes.removal,
+        "question": question.identity,
+    }
     made_by = {"question": question.identity, "subsets": subsets.recipe, "shape": list(outcomes.values.shape)}
     lab.put("judged", made_by, arrays, facts)
 
@@ -132,9 +134,11 @@ def judged_outcomes(lab: Lab, question: str) -> list[Outcomes]:
             with restoring("outcomes that attributions were judged on"):
                 arrays = load()
                 masks = np.unpackbits(arrays["bits"], axis=1, count=facts["n"]).astype(bool)
-                found.append(
-                    Outcomes(Subsets.listed(masks), arrays["values"], arrays["status"], facts["removal"])
-                )
+                made: Facts = {
+                    name: facts[name] for name in ("question", "provenance", "trainings") if name in facts
+                }
+                subsets = Subsets.listed(masks)
+                found.append(Outcomes(subsets, arrays["values"], arrays["status"], facts["removal"], made))
     return found
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -16,7 +16,7 @@ from dataloupe.apps import Likelihoods, Regenerated, Sampler, check_regenerate, 
 from dataloupe.cli._base import Asking, Folder, MaybeNumber, Number, Out, Result, Text, load_named
 from dataloupe.cli._forget import writable
 from dataloupe.cli._methods import Flag, Settings, diffusion_of
-from dataloupe.core import DenseAttribution, Question, Subsets, sign_of_better
+from dataloupe.core import DenseAttribution, Question, Subsets, helping
 from dataloupe.lab import Lab
 from dataloupe.report import report
 
@@ -133,8 +133,7 @@ def _told(question: Question, count: int) -> dict[str, Any]:
 
 def _facts(found: DenseAttribution, question: Question, way: Way, looks: list[int]) -> dict[str, Any]:
     """At every step of every sample, the training example that pushes it there most."""
-    sign: Literal["helps", "hurts"] = "hurts" if sign_of_better(question.output) < 0 else "helps"
-    best = np.array([found.top(j, 1, sign=sign)[0] for j in range(found.m)])
+    best = np.array([found.top(j, 1, sign=helping(question.output))[0] for j in range(found.m)])
     shape = (len(way), len(looks))
     return {
         "method": found.info.method,

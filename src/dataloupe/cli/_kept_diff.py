@@ -45,6 +45,7 @@ def keep_difference(lab: Lab, asked: Pair, found: Enrichment) -> None:
         "by": whole.by,
         "chance": None if whole.chance is None else dataclasses.asdict(whole.chance),
         "notes": list(whole.notes),
+        "provenance": whole.provenance,
         "enrichment": found.to_json(),
     }
     questions = [question.identity for question in asked]
@@ -109,6 +110,7 @@ def _kept(facts: Facts, arrays: dict[str, Array]) -> Kept:
         (Directions(one, two, **_under("first", arrays)), Directions(two, one, **_under("second", arrays))),
         chance=known,
         notes=tuple(facts["notes"]),
+        provenance=facts.get("provenance", {}),
         **{name: array for name, array in arrays.items() if "." not in name},
     )
     told = facts["enrichment"]

@@ -1,7 +1,7 @@
 """``show``: what is in a lab, and who helps and hurts a target, in the terminal."""
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -16,7 +16,7 @@ from dataloupe.cli._attribute import facts_of
 from dataloupe.cli._base import MaybeNumber, Number, Out, Place, Result, Text, Verb, quoted
 from dataloupe.cli._folder import attributions, one
 from dataloupe.cli._uses import kept
-from dataloupe.core import DenseAttribution, Examples
+from dataloupe.core import DenseAttribution, Examples, Sign, sign_words
 from dataloupe.lab import Lab
 
 PIXELS = 14
@@ -78,10 +78,10 @@ def contents(found: list[DenseAttribution]) -> Table:
 
 
 def top_facts(attribution: DenseAttribution, target: int, k: int) -> dict[str, Any]:
-    """Who helps and hurts, as JSON."""
+    """Who helps and hurts (of an output of no direction: who raises and lowers it), as JSON."""
     scores = attribution.rows([target])[0]
     facts: dict[str, Any] = {"method": attribution.info.method, "units": attribution.units}
-    for sign in ("helps", "hurts"):
+    for sign in sign_words(attribution.info.better):
         rows = attribution.top(target, k, sign=sign)
         facts[sign] = [
             {"row": int(row), "score": float(scores[row]), "label": label_of(attribution.train, int(row))}
@@ -98,18 +98,23 @@ def top_tables(attribution: DenseAttribution, target: int, k: int, *, pictures: 
     picture = picture_of(attribution.targets, example) if pictures else None
     sides = Table.grid(padding=(0, 6))
     sides.add_row(
-        _side(attribution, target, k, "helps", pictures), _side(attribution, target, k, "hurts", pictures)
+        *(_side(attribution, target, k, word, pictures) for word in sign_words(attribution.info.better))
     )
-    words = Line(
-        f"{attribution.info.method}{units}. helps: having it raises the output; hurts: lowers it", "dim"
-    )
+    words = Line(f"{attribution.info.method}{units}. {meaning(attribution)}", "dim")
     return Group(*[part for part in (head, picture, Line(), sides, words) if part is not None])
 
 
-def _side(
-    attribution: DenseAttribution, target: int, k: int, sign: Literal["helps", "hurts"], pictures: bool
-) -> Table:
-    colour = "cyan" if sign == "helps" else "dark_orange"
+def meaning(attribution: DenseAttribution) -> str:
+    """What the words over the two sides mean of this output."""
+    output = attribution.info.output or "output"
+    if attribution.info.better is None:
+        return f"raises: having it raises the {output}; lowers: lowers it"
+    ways = ("lowers", "raises") if attribution.info.better == "lower" else ("raises", "lowers")
+    return f"helps: having it {ways[0]} the {output}; hurts: {ways[1]} it"
+
+
+def _side(attribution: DenseAttribution, target: int, k: int, sign: Sign, pictures: bool) -> Table:
+    colour = "cyan" if sign in ("helps", "raises") else "dark_orange"
     scores = attribution.rows([target])[0]
     data = attribution.train
     table = Table(box=None, header_style=f"bold {colour}", padding=(0, 2, 0, 0))

@@ -9,11 +9,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dataloupe._errors import BadInput, CapabilityError, UnitsError
-from dataloupe._identity import array_digest
+from dataloupe._identity import array_digest, identity
 from dataloupe._typing import Array, Facts, Ids
+from dataloupe.core._direction import Better, Sign, check_better, raises_output
 from dataloupe.core._examples import Examples, check_ids
 from dataloupe.core._learner import Removal
 from dataloupe.core._restore import check_stored_scores
+from dataloupe.core._settings import check_settings
 from dataloupe.core._subsets import Subsets
 
 LARGE = 1 << 28
@@ -23,11 +25,19 @@ GroupEffect: TypeAlias = Callable[[Sequence[Ids]], Float[np.ndarray, "k m"]]
 """From sets of rows to what removing each, as a group, does to every target."""
 
 Units: TypeAlias = Literal["output", "relative"]
+ScoreRole: TypeAlias = Literal["method", "control"]
+"""Whether scores are a method's, or there to be beaten."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """Where an attribution comes from: method, settings, certificate of the numerics, cost, identity."""
+    """Where an attribution comes from: method, settings, certificate of the numerics, cost, identity.
+
+    ``role`` tells a method from a control that it has to beat. ``better`` says which way the predicted output is
+    better, None where neither is: what "helps" and "hurts" mean. ``provenance`` is the question's record
+    (:attr:`Question.provenance`): hashes of training data, targets, output and learner, compared wherever two things are
+    put together. ``fitted`` records the trainings that the scores were fitted to, which no judge takes.
+    """
 
     method: str
     settings: Facts = dataclasses.field(default_factory=dict)
@@ -40,6 +50,16 @@ class Info:
     output: str = ""
     """The word for what it predicts: margin, loss ..."""
     note: str = ""
+    role: ScoreRole = "method"
+    better: Better | None = None
+    provenance: Facts = dataclasses.field(default_factory=dict)
+    fitted: Sequence[Facts] = ()
+
+    def __post_init__(self) -> None:
+        """Check the words; lists that come from JSON are tuples again."""
+        check_better(self.better)
+        check_settings(self, "dl-510")
+        object.__setattr__(self, "fitted", tuple(self.fitted))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,8 +113,12 @@ class Attribution(Protocol):
         """The scores of some target rows."""
         ...
 
-    def top(self, target: int, k: int, *, sign: Literal["helps", "hurts"] = "helps") -> Int[np.ndarray, " k"]:
-        """The k training rows of the largest (``helps``) or smallest (``hurts``) score, best first."""
+    def top(self, target: int, k: int, *, sign: Sign = "helps") -> Int[np.ndarray, " k"]:
+        """The k training rows that do most of what the word says, the strongest first.
+
+        ``raises``: the largest scores, ``lowers``: the smallest. ``helps`` and ``hurts`` follow ``info.better``: for a loss,
+        what helps lowers it. Of an output of no direction ``helps`` is ``raises``. Any other word is refused (dl-510).
+        """
         ...
 
     def parts(self) -> Sequence["Attribution"]:
@@ -127,6 +151,8 @@ class DenseAttribution:
     index: Int[np.ndarray, "m 2"] | None = None
     group: "GroupEffect | None" = None
     """What removing each set of rows as a group does to every target; None where only sums are known."""
+    at_penalty: "Callable[[float], DenseAttribution] | None" = None
+    """The same attribution at another ridge or damping; None where nothing is kept to solve it with."""
 
     def __post_init__(self) -> None:
         """Check shapes, and that every score is a number."""
@@ -177,7 +203,8 @@ class DenseAttribution:
     def effect(
         self, removals: Sequence[Ids], *, kind: Literal["sum", "group"] = "sum", targets: Ids | None = None
     ) -> Float[np.ndarray, "k m"]:
-        """Minus the sum of the removed rows' scores, or what the method says of them as a group."""
+        """Minus the sum of the removed rows' scores, or what the method says of them as a group (dl-510: another kind)."""
+        check_kind(kind)
         wanted = np.arange(self.m) if targets is None else check_ids(targets, self.m, "target rows")
         if kind == "group" and self.group is not None:
             groups = [check_ids(ids, self.n, "rows to remove") for ids in removals]
@@ -202,8 +229,11 @@ class DenseAttribution:
         return np.asarray(directions.T.astype(np.float32) @ np.asarray(self.scores).T, np.float64)
 
     def on(self, targets: Int[np.ndarray, " t"]) -> "DenseAttribution":
-        """The scores of some targets, as an attribution."""
-        return DenseAttribution(self.rows(targets), self.info, units=self.units)
+        """The scores of some targets, as an attribution. :meth:`Outcomes.on` takes the same of outcomes."""
+        info = dataclasses.replace(
+            self.info, provenance=on_targets(self.info.provenance, targets), question=""
+        )
+        return DenseAttribution(self.rows(targets), info, units=self.units)
 
     def error(self, removals: Sequence[Ids], *, targets: Ids | None = None) -> Float[np.ndarray, "k m"]:
         """The standard error of the predicted change; see :class:`Uncertainty`."""
@@ -235,17 +265,16 @@ class DenseAttribution:
         wanted = targets if isinstance(targets, slice) else check_ids(targets, self.m, "target rows")
         return np.asarray(self.scores[wanted], dtype=np.float32)
 
-    def top(self, target: int, k: int, *, sign: Literal["helps", "hurts"] = "helps") -> Int[np.ndarray, " k"]:
-        """The k training rows of largest (``helps``) or smallest (``hurts``) score, best first, ties by row."""
+    def top(self, target: int, k: int, *, sign: Sign = "helps") -> Int[np.ndarray, " k"]:
+        """The k training rows that help or hurt the target, or raise or lower its output, most; ties by row.
+
+        ``helps`` and ``hurts`` follow ``info.better``: for a loss, what helps lowers it. Raises ``BadInput`` dl-506 (k),
+        dl-510 (another word).
+        """
+        highest = raises_output(sign, self.info.better)
         row = self.scores[check_ids([target], self.m, "a target")[0]]
-        if not 0 < k <= self.n:
-            raise BadInput(
-                "dl-506",
-                asked=f"the top {k}",
-                found=f"{self.n} training examples",
-                do=f"ask for 1 to {self.n}",
-            )
-        order = np.argsort(-row if sign == "helps" else row, kind="stable")
+        check_top(k, self.n)
+        order = np.argsort(-row if highest else row, kind="stable")
         return order[:k].astype(np.int64)
 
     def parts(self) -> "Sequence[DenseAttribution]":
@@ -297,29 +326,38 @@ class DenseAttribution:
         )
 
 
-def pooled(attributions: "Sequence[DenseAttribution]") -> DenseAttribution:
-    """The mean of several attributions of one question, which become its single models (``parts``): from other models or subsets each.
-
-    Scores are averaged as they are, so all must have the same units. Raises ``BadInput`` dl-508.
-
-    >>> one, two = (DenseAttribution(np.array([[x, 0.0]]), Info("by hand")) for x in (1.0, 3.0))
-    >>> both = pooled([one, two])
-    >>> both.scores.tolist(), len(both.parts())
-    ([[2.0, 0.0]], 2)
-    """
-    shapes, units = {one.scores.shape for one in attributions}, {one.units for one in attributions}
-    if len(attributions) < 2 or len(shapes) > 1 or len(units) > 1:
+def check_top(k: int, n: int) -> None:
+    """Refuse a number of top rows that is not one of 1 to n (dl-506)."""
+    whole = isinstance(k, int | np.integer) and not isinstance(k, bool)
+    if not whole or not 0 < k <= n:
         raise BadInput(
-            "dl-508",
-            asked="the mean of several attributions of one question",
-            found=f"{len(attributions)} of shapes {sorted(shapes)} in units {sorted(units)}",
-            do="give at least two, over the same targets and training rows and in the same units",
+            "dl-506",
+            asked=f"the top {k}",
+            found=f"{n} training examples",
+            do=f"ask for a whole number, 1 to {n}",
         )
-    first = attributions[0]
-    scores = np.asarray(np.mean([one.scores for one in attributions], axis=0, dtype=np.float64), np.float32)
-    info = dataclasses.replace(first.info, certificate={}, cost={}, note=f"the mean of {len(attributions)}")
-    kept = {name: getattr(first, name) for name in ("units", "train", "targets", "index")}
-    return DenseAttribution(scores, info, pieces=tuple(attributions), **kept)
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a kind of effect that is neither a sum nor of a group (dl-510)."""
+    if kind not in ("sum", "group"):
+        raise BadInput(
+            "dl-510",
+            asked=f"an effect of kind={kind!r}",
+            found="an unknown word",
+            do='use "sum", or "group" where the method tells groups as groups',
+        )
+
+
+def on_targets(provenance: Facts, targets: Ids) -> Facts:
+    """The record of some target rows of a question, in their order: of other targets than all of them."""
+    if "targets" not in provenance:
+        return provenance
+    rows = np.asarray(targets, dtype=np.int64)
+    if np.array_equal(rows, np.arange(provenance["rows"])):
+        return provenance
+    chosen = {"targets": identity([provenance["targets"], rows]), "rows": len(rows)}
+    return {name: value for name, value in provenance.items() if name != "question"} | chosen
 
 
 def room_for(shape: tuple[int, int]) -> Float[np.ndarray, "m n"]:

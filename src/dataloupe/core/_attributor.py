@@ -10,6 +10,7 @@ import numpy as np
 from dataloupe._errors import CapabilityError
 from dataloupe._identity import NUMERICS, canonical
 from dataloupe.core._attribution import DenseAttribution
+from dataloupe.core._direction import better_of
 from dataloupe.core._lab import Lab
 from dataloupe.core._learner import Learner, ModelSource, SteppedLearner
 from dataloupe.core._question import Question
@@ -36,6 +37,8 @@ class AbstractAttributor(abc.ABC):
     """A method: frozen hyperparameters, what it requires, and ``compute``. Subclasses are final dataclasses."""
 
     requires: ClassVar[frozenset[str]] = frozenset()
+    penalty: ClassVar[str | None] = None
+    """The setting (a ridge, a damping) that the method may choose itself, and can be solved again at for no gradient."""
 
     @abc.abstractmethod
     def needs(self, question: Question) -> Needs:
@@ -67,18 +70,39 @@ class AbstractAttributor(abc.ABC):
             with restoring(f"attribution by {type(self).__name__}"):
                 found = DenseAttribution.from_arrays(*known, train=question.train, targets=question.targets)
                 check_fits_question(known[0], (question.m, question.n), question.index)
-            return self.extended(found, question, lab)
+            return self._in_its_lab(found, question, lab)
         start = time.perf_counter()
         found = self.compute(question, lab)
         cost = {**found.info.cost, "seconds": round(time.perf_counter() - start, 2)}
         info = dataclasses.replace(
-            found.info, cost=cost, question=question.identity, output=question.output.name
+            found.info,
+            cost=cost,
+            question=question.identity,
+            output=question.output.name,
+            better=better_of(question.output),
+            provenance=question.provenance,
         )
         found = dataclasses.replace(
             found, info=info, train=question.train, targets=question.targets, index=question.index
         )
         lab.put("attribution", made_by, *found.to_arrays())
-        return self.extended(found, question, lab)
+        return self._in_its_lab(found, question, lab)
+
+    def with_penalty(self, value: float) -> "AbstractAttributor | None":
+        """The method with another ridge or damping; None of a method without one."""
+        return None if self.penalty is None else dataclasses.replace(self, **{self.penalty: value})  # type: ignore[type-var]
+
+    def _in_its_lab(self, found: DenseAttribution, question: Question, lab: Lab) -> DenseAttribution:
+        """What :meth:`extended` adds, and how to solve again at another penalty."""
+        found = self.extended(found, question, lab)
+        if self.with_penalty(1.0) is None:
+            return found
+
+        def at_penalty(value: float) -> DenseAttribution:
+            other = self.with_penalty(value)
+            return found if other is None else other.attribute(question, lab)
+
+        return dataclasses.replace(found, at_penalty=at_penalty)
 
     def check_capabilities(self, question: Question) -> None:
         """Refuse a learner that lacks what the method requires (dl-205)."""

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dataloupe._identity import Stream
+from dataloupe.core._direction import Better, better_of
 from dataloupe.core._examples import Rows
 from dataloupe.core._model import Model
 from dataloupe.core._question import Output, draws_of
@@ -28,6 +29,11 @@ class OneDraw:
     def name(self) -> str:
         """The output's, and which draw."""
         return f"draw {self.number} of {self.output.name}"
+
+    @property
+    def better(self) -> Better | None:
+        """The output's."""
+        return better_of(self.output)
 
     def value(self, model: Model, rows: Rows, draw: Stream | None = None) -> Tensor:  # noqa: ARG002
         """The output's value under this draw."""

@@ -26,6 +26,7 @@ from dataloupe.core._outcomes import DIVERGED, OK, Outcomes
 from dataloupe.core._question import Output, Question, averaged_slope, draws_of
 from dataloupe.core._subsets import Subsets
 from dataloupe.core._tokens import real_tokens
+from dataloupe.core._trainings import outcome_facts
 
 
 class MemoryLab:
@@ -52,7 +53,7 @@ class MemoryLab:
                 values[k, r] = question.measure(self._model(question, subsets, k, r))
         status = np.where(np.isfinite(values).all(axis=2), OK, DIVERGED).astype(np.uint8)
         values[status == DIVERGED] = np.nan
-        return Outcomes(subsets, values, status, learner.removal, {"question": question.identity})
+        return Outcomes(subsets, values, status, learner.removal, outcome_facts(question, subsets, repeats))
 
     def blocks(self, question: Question, subsets: Subsets, *, repeats: int = 1) -> Iterator[Outcomes]:
         """All in one block."""
@@ -143,10 +144,18 @@ class MemoryLab:
         seed = subsets.train_seed(k, r)
         key = identity([question.training_identity, np.packbits(mask), seed])
         if key not in self._models:
-            self._models[key] = learner.train(
-                question.train, torch.from_numpy(mask.astype(np.float32)), seed=seed
-            )
+            weights = torch.from_numpy(mask.astype(np.float32))
+            model = learner.train(question.train, weights, seed=seed)
+            self._models[key] = _trained_by(question, model)
         return self._models[key]
+
+
+def _trained_by(question: Question, model: Model) -> Model:
+    """The model, knowing its learner, where it knows its data."""
+    if not isinstance(model, TorchModel) or model.origin is None:
+        return model
+    origin = model.origin._replace(learner=question.provenance["learner"])
+    return dataclasses.replace(model, origin=origin)
 
 
 def _tuned(

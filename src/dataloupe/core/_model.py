@@ -52,10 +52,14 @@ class Model(Protocol):
 
 
 class Origin(NamedTuple):
-    """What a model was trained on: the fingerprint of the data, and which rows of it were kept ``[n]``."""
+    """What a model was trained on: the fingerprint of the data, and which rows of it were kept ``[n]``.
+
+    ``learner``: the hash of what trained it (``Question.provenance``); empty where nothing recorded it.
+    """
 
     train: str
     kept: Bool[np.ndarray, " n"]
+    learner: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

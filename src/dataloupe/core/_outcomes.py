@@ -8,8 +8,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from dataloupe._errors import BadInput
-from dataloupe._typing import Array, Facts
+from dataloupe._typing import Array, Facts, Ids
+from dataloupe.core._attribution import on_targets
+from dataloupe.core._examples import check_ids
 from dataloupe.core._learner import Removal
+from dataloupe.core._question import Question
 from dataloupe.core._subsets import Subsets
 
 OK, DIVERGED = 0, 1
@@ -20,7 +23,8 @@ class Outcomes:
     """What k treatments times r seeds did to m target rows.
 
     ``values[k, r, m]`` float32; ``status[k, r]`` is 0 (ok) or 1 (diverged: kept and counted, its values NaN);
-    ``subsets`` are the treatments, ``removal`` what leaving an example out meant, ``facts`` provenance.
+    ``subsets`` are the treatments, ``removal`` what leaving an example out meant, ``facts`` what made them: the record of
+    the question (``provenance``) and of the trainings.
 
     Raises ``BadInput`` dl-401 (shapes), dl-402 (NaN in a run that is marked ok).
 
@@ -56,8 +60,13 @@ class Outcomes:
             )
 
     @classmethod
-    def from_arrays(cls, masks: Any, values: Any, *, removal: Removal = "repack") -> "Outcomes":
-        """A user's own truth: masks ``[k, n]`` boolean, values ``[k, m]`` or ``[k, r, m]`` (NaN rows = diverged)."""
+    def from_arrays(
+        cls, masks: Any, values: Any, *, removal: Removal = "repack", question: Question | None = None
+    ) -> "Outcomes":
+        """A user's own truth: masks ``[k, n]`` boolean, values ``[k, m]`` or ``[k, r, m]`` (NaN rows = diverged).
+
+        ``question`` says whose outcomes these are, so that scores of other data, targets or outputs are refused.
+        """
         values = np.asarray(values, dtype=np.float32)
         values = values[:, None] if values.ndim == 2 else values
         if values.ndim != 3:
@@ -65,12 +74,34 @@ class Outcomes:
                 "dl-401", asked="values [k, m] or [k, r, m]", found=f"shape {values.shape}", do="reshape them"
             )
         status = (~np.isfinite(values).all(axis=2)).astype(np.uint8)
+        subsets = Subsets.listed(masks)
+        if question is not None and (subsets.n, values.shape[2]) != (question.n, question.m):
+            raise BadInput(
+                "dl-401",
+                asked=f"outcomes of a question of {question.n} examples and {question.m} target rows",
+                found=f"masks over {subsets.n} examples and values of {values.shape[2]} target rows",
+                do="give the masks and values of that question",
+            )
         return cls(
-            Subsets.listed(masks),
+            subsets,
             np.where(status[:, :, None] == OK, values, np.float32(np.nan)),
             status,
             removal,
+            {} if question is None else {"provenance": question.provenance},
         )
+
+    @property
+    def provenance(self) -> Facts:
+        """The record of the question that was measured (:attr:`Question.provenance`); empty of a user's own arrays.
+
+        Values of fewer target rows than were measured are of other targets, which nothing records.
+        """
+        record: Facts = {**self.facts.get("provenance", {})}
+        if "question" in self.facts:
+            record.setdefault("question", self.facts["question"])
+        if record.get("rows", self.m) != self.m:
+            return {name: v for name, v in record.items() if name not in ("targets", "rows", "question")}
+        return record
 
     @property
     def repeats(self) -> int:
@@ -120,9 +151,27 @@ class Outcomes:
             )
         return self._rows(slice(0, count)), self._rows(slice(count, None))
 
+    def on(self, targets: Ids) -> "Outcomes":
+        """The outcomes of some target rows, as :meth:`DenseAttribution.on` takes the scores of some."""
+        rows = check_ids(targets, self.m, "target rows")
+        facts = dict(self.facts)
+        if "provenance" in facts:
+            facts["provenance"] = on_targets(self.provenance, rows)
+            facts.pop("question", None)
+        return dataclasses.replace(self, values=self.values[:, :, rows], facts=facts)
+
     def _rows(self, rows: slice | Array) -> "Outcomes":
+        facts = dict(self.facts)
+        known = facts.get("trainings")
+        if known is not None:  # which trainings these are, by their numbers in the recipe
+            numbers = np.asarray(known.get("rows", np.arange(len(self.values))))[rows]
+            facts["trainings"] = known | {"rows": numbers.tolist(), "count": len(numbers)}
         return dataclasses.replace(
-            self, subsets=self.subsets.part(rows), values=self.values[rows], status=self.status[rows]
+            self,
+            subsets=self.subsets.part(rows),
+            values=self.values[rows],
+            status=self.status[rows],
+            facts=facts,
         )
 
     def blocks(self, rows: int = 256) -> "Iterator[tuple[np.ndarray, np.ndarray]]":

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._identity import Stream, canonical, identity
+from dataloupe._typing import Facts
 from dataloupe.core._diffusion import as_called
+from dataloupe.core._direction import better_of
 from dataloupe.core._examples import Examples, Rows
 from dataloupe.core._learner import Learner, ModelSource, SteppedLearner, TakesNaN
 from dataloupe.core._model import Model
@@ -28,6 +30,9 @@ class Output(Protocol):
     ``value`` gives ``[b]`` or ``[b, c]`` (classes, tokens, timesteps are components), differentiable in the
     model's parameters; ``valid`` says which components exist, ``[b, c]``; ``slope`` is **minus** dLoss/dvalue
     of the training loss at that value (the Q of TRAK). ``repeats`` keyed random draws are averaged.
+
+    An output may declare ``better``: "higher" or "lower", or None, as if undeclared, where neither is better (a logit). It
+    decides what "helps" and "hurts" mean (:func:`better_of`); a positive score always means that the output rises.
     """
 
     @property
@@ -206,6 +211,29 @@ class Question:
         """The short hash of all that decides an answer."""
         return identity(self)
 
+    @property
+    def provenance(self) -> Facts:
+        """The record that everything made from this question carries: a hash of every part, and what it is called.
+
+        ``trains`` tells a learner from finished models, whose learner is not known. A learner without an identity is left
+        out: what has no record is noted where it is compared.
+        """
+        record: Facts = {
+            "train": identity(self.train),
+            "targets": identity(self.targets),
+            "output": identity(self.output),
+            "trains": isinstance(self.learner, Learner),
+            "learner_name": type(self.learner).__name__,
+            "output_name": self.output.name,
+            "better": better_of(self.output),
+            "rows": self.m,
+        }
+        try:
+            training = {name: part for name, part in self.training_identity.items() if name != "train"}
+        except BadInput:  # dl-102, dl-103: nothing of it can be computed by a lab
+            return record
+        return record | {"question": self.identity, "learner": identity(training)}
+
 
 def model_key(question: Question, subsets: Subsets, k: int) -> dict[str, Any]:
     """What decides model k, and not how many models there are: its training, or (of a source) its own numbers."""
@@ -231,11 +259,6 @@ def averaged_slope(output: Output, model: Model, rows: Rows, values: Tensor) -> 
     if output.repeats == 1:
         return output.slope(model, rows, values)
     return torch.stack([output.slope(model, rows, values, draw) for draw in draws_of(output)]).mean(0)
-
-
-def sign_of_better(output: Output) -> float:
-    """-1 for an output that is better the lower, else 1."""
-    return -1.0 if output.name.split()[-1] == "loss" else 1.0
 
 
 def draws_of(output: Output) -> list[Stream]:

@@ -18,6 +18,10 @@ _FORMS: dict[str, tuple[type, ...]] = {
     "question": (str,),
     "output": (str,),
     "note": (str,),
+    "role": (str,),
+    "better": (str, type(None)),
+    "provenance": (dict,),
+    "fitted": (list, tuple),
 }
 """Types of the fields of an attribution's info."""
 

@@ -9,7 +9,7 @@ from dataloupe._errors import BadInput
 from dataloupe._typing import Facts
 from dataloupe.core import Attribution, Outcomes, Units
 from dataloupe.judge._bootstrap import Bootstrap, Interval, as_json, holding, span
-from dataloupe.judge._spearman import judgeable, predictions, removal_note
+from dataloupe.judge._spearman import check_belonging, judgeable, predictions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,6 +35,7 @@ class Calibration:
     left_out: int = 0
     units: Units = "output"
     notes: tuple[str, ...] = ()
+    provenance: Facts = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         scale = "" if self.units == "output" else " (the scale of relative units)"
@@ -80,6 +81,7 @@ def calibration(
     """
     if bins < 1:
         raise BadInput("dl-904", asked=f"{bins} bins", found="a number below 1", do="ask for 20")
+    notes = check_belonging("the calibration", attribution, outcomes, "fit", "calibration")
     judged = judgeable(outcomes)
     kept = judged.outcomes
     plan = Bootstrap.draw(kept.subsets.count, kept.m, resamples=resamples, seed=seed, level=level)
@@ -102,7 +104,8 @@ def calibration(
         subsets=kept.subsets.count,
         left_out=judged.left_out,
         units=attribution.units,
-        notes=removal_note(attribution, kept),
+        notes=notes,
+        provenance=outcomes.provenance,
     )
 
 

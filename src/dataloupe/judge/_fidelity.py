@@ -9,7 +9,7 @@ from dataloupe._errors import BadInput
 from dataloupe._typing import Facts
 from dataloupe.core import Attribution, Outcomes, needs_units
 from dataloupe.judge._bootstrap import Bootstrap, Interval, as_json, holding, span
-from dataloupe.judge._spearman import judgeable, of_many_subsets, predictions, removal_note
+from dataloupe.judge._spearman import check_belonging, judgeable, of_many_subsets, predictions
 from dataloupe.kernels import dense_ranks, rank_correlations
 
 
@@ -40,6 +40,7 @@ class Fidelity:
     targets: int
     left_out: int = 0
     notes: tuple[str, ...] = ()
+    provenance: Facts = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         most = "" if self.pearson_ceiling is None else f" of at most {self.pearson_ceiling:.2f}"
@@ -92,6 +93,7 @@ def fidelity(
             found=f"{attribution.info.method} without a bias, which predicts changes only",
             do="judge its ranks with lds, or calibrate it on outcomes",
         )
+    notes = check_belonging("the fidelity", attribution, outcomes, "fit", "calibration")
     judged = judgeable(outcomes)
     kept = judged.outcomes
     predicted = predictions(attribution, kept).astype(np.float64)
@@ -134,7 +136,8 @@ def fidelity(
         repeats=kept.repeats,
         targets=kept.m,
         left_out=judged.left_out,
-        notes=(*removal_note(attribution, kept), *_ceiling_note(kept)),
+        notes=(*_ceiling_note(kept), *notes),
+        provenance=outcomes.provenance,
     )
 
 

@@ -8,12 +8,11 @@ import numpy as np
 from jaxtyping import Float
 
 from dataloupe._errors import BadInput
-from dataloupe._identity import canonical
 from dataloupe._typing import Array, Facts
 from dataloupe.core import Attribution, Outcomes
 from dataloupe.judge._bootstrap import Bootstrap, Interval, as_json, holding, span
 from dataloupe.judge._ceiling import Ceiling, resampled_ceiling
-from dataloupe.judge._spearman import judgeable, of_many_subsets, predictions, removal_note
+from dataloupe.judge._spearman import check_belonging, judgeable, of_many_subsets, predictions
 from dataloupe.kernels import dense_ranks, rank_correlations
 
 READS_LOW = 0.02
@@ -54,6 +53,7 @@ class LDS:
     left_out: int = 0
     notes: tuple[str, ...] = ()
     disattenuated_interval: Interval | None = None
+    provenance: Facts = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         share = ""
@@ -89,8 +89,9 @@ def lds(
     ``controls`` (a mapping by name, or a sequence named by method). A target whose predictions or outcomes are
     constant counts as 0, and a subset with a diverged run is left out; the notes and ``left_out`` say how many.
 
-    Raises ``BadInput`` dl-901 (other n or m), dl-902 (fewer than 4 subsets), dl-911 (subsets that share seeds), dl-903 (NaN predicted), dl-904
-    (settings), dl-906 (two controls of one name).
+    Raises ``BadInput`` dl-901 (other n or m), dl-512 (other training data, targets or output), dl-514 (the subsets that
+    the scores were fitted to), dl-902 (fewer than 4 subsets), dl-911 (subsets that share seeds), dl-903 (NaN predicted), dl-904
+    (settings), dl-906 (two controls of one name), dl-912 (nothing varies). Another learner is noted.
 
     >>> from dataloupe.core import DenseAttribution, Info
     >>> masks = ~np.eye(5, dtype=bool)
@@ -101,11 +102,15 @@ def lds(
     Source: Park et al. 2023, *TRAK*, definition 2.3.
     """
     named = _named(controls)
+    notes = check_belonging("the LDS", attribution, outcomes, "fit")
+    for control in named.values():
+        check_belonging("the LDS", control, outcomes, "fit")
     judged = judgeable(outcomes)
     kept = judged.outcomes
     every = [predictions(one, kept) for one in (attribution, *named.values())]
     plan = Bootstrap.draw(kept.subsets.count, kept.m, resamples=resamples, seed=seed, level=level)
     measured = kept.mean()
+    _check_varying(attribution.info.method, every[0], measured)
     judgement, *of_controls = (_judge(one, measured, plan) for one in every)
     top, share = _ceiling(kept, judgement, plan)
     return LDS(
@@ -128,9 +133,9 @@ def lds(
         notes=(
             *_reading_notes(top, every[0], measured),
             *_small_notes(judgement, kept),
-            *removal_note(attribution, kept),
-            *_overlap_note(attribution, outcomes),
+            *notes,
         ),
+        provenance=outcomes.provenance,
     )
 
 
@@ -146,6 +151,22 @@ def _named(controls: Mapping[str, Attribution] | Sequence[Attribution]) -> dict[
             do="give a dict from name to attribution",
         )
     return named
+
+
+def _check_varying(method: str, predicted: Array, measured: Array) -> None:
+    """Refuse ranks of what is the same in every subset: their correlation is undefined, not 0 (dl-912)."""
+    still = [
+        name
+        for name, values in ((f"the predictions of {method}", predicted), ("the outcomes", measured))
+        if not np.ptp(values, axis=0).any()
+    ]
+    if still:
+        raise BadInput(
+            "dl-912",
+            asked=f"the rank correlation of {method} with {len(measured)} outcomes",
+            found=f"{' and '.join(still)} are the same in every subset, for all {measured.shape[1]} targets: it is undefined",
+            do="judge scores that differ on subsets that differ; such scores predict that no row matters",
+        )
 
 
 class Judgement(NamedTuple):
@@ -208,14 +229,3 @@ def _reading_notes(top: Ceiling | None, predicted: Array, measured: Array) -> tu
             f"{constant} of {measured.shape[1]} targets have constant predictions or outcomes and count as 0"
         )
     return tuple(notes)
-
-
-def _overlap_note(attribution: Attribution, outcomes: Outcomes) -> tuple[str, ...]:
-    """A sentence where the attribution says that it was fitted on the recipe it is judged on."""
-    fitted = attribution.info.settings.get("subsets")
-    if not isinstance(fitted, dict):
-        return ()
-    recipe = canonical(outcomes.subsets.recipe)
-    if any(fitted.get(name) != part for name, part in recipe.items()):
-        return ()
-    return (f"{attribution.info.method} was fitted on subsets it is judged on: use subsets of another seed",)

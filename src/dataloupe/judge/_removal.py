@@ -1,4 +1,4 @@
-"""Removal: take away the examples said to help, retrain, and see whether the output falls."""
+"""Removal: take away the examples said to help, retrain, and see whether the output gets worse."""
 
 import dataclasses
 from typing import Literal
@@ -10,7 +10,17 @@ from jaxtyping import Float, Int
 from dataloupe._errors import BadInput, TrainingError
 from dataloupe._identity import Stream
 from dataloupe._typing import Facts, Ids
-from dataloupe.core import OK, Attribution, Lab, Outcomes, Question, Subsets, check_ids
+from dataloupe.core import (
+    OK,
+    Attribution,
+    Lab,
+    Outcomes,
+    Question,
+    Subsets,
+    check_ids,
+    check_same,
+    helping,
+)
 from dataloupe.judge._bootstrap import Interval, as_json, span
 
 Verdict = Literal["agree", "disagree", "undecided"]
@@ -21,8 +31,8 @@ class RemovalTest:
     """What removing the top k, and k random rows, did to the chosen targets, against no removal.
 
     ``top_change [t]`` and ``random_change [t]`` are mean changes of the output over the seeds; ``verdict`` is
-    "agree" if removing the top lowers the output more than removing random rows and the intervals are apart,
-    "disagree" if they are apart the other way, else "undecided".
+    "agree" if removing the top makes the output worse (lower, or of an output that is better the lower: higher) than
+    removing random rows and the intervals are apart, "disagree" if they are apart the other way, else "undecided".
     """
 
     method: str
@@ -37,6 +47,8 @@ class RemovalTest:
     verdict: Verdict
     repeats: int
     left_out: int = 0
+    notes: tuple[str, ...] = ()
+    provenance: Facts = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         return (
@@ -64,12 +76,13 @@ def removal(
 
         change_j = mean over seeds r of  f_j(all but the removed; r) - f_j(all; r)
 
-    The seeds are common to all retrainings. Costs ``(2 t + 1) * repeats`` trainings for t targets. Intervals
+    The top are the rows that help: of an output that is better the lower (``Output.better``) those that lower it, of any
+    other those that raise it. The seeds are common to all retrainings. Costs ``(2 t + 1) * repeats`` trainings for t targets. Intervals
     (95 %) take targets and seeds as drawn at random; with a single target the claim is about it alone.
     A target with a diverged retraining is left out and counted.
 
-    Raises ``BadInput`` dl-908 (question and attribution differ, k or repeats out of range), dl-108 to dl-111
-    (targets), ``TrainingError`` dl-909 (the run without removal diverged, or one for every target).
+    Raises ``BadInput`` dl-908 (question and attribution differ in size, k or repeats out of range), dl-512 (other training
+    data, targets or output; another learner is noted), dl-108 to dl-111 (targets), ``TrainingError`` dl-909 (the run without removal diverged, or one for every target).
 
     >>> import torch
     >>> from dataloupe import outputs
@@ -85,7 +98,9 @@ def removal(
     Source: the removal counterfactuals of Ilyas et al. 2022 (datamodels) and Park et al. 2023 (TRAK).
     """
     targets = _check(question, attribution, targets, k, repeats)
-    top = [attribution.top(int(j), k) for j in targets]
+    notes = check_same(f"a removal test of {attribution.info.method}", attribution, question, learner="note")
+    helps = helping(question.output)
+    top = [attribution.top(int(j), k, sign=helps) for j in targets]
     drawn = Stream.root(seed)("removal", "random rows")
     random = [np.argsort(drawn.bits(np.arange(question.n), int(j)), kind="stable")[:k] for j in targets]
     subsets = Subsets.without(question.n, [[], *top, *random], seed=seed)
@@ -103,9 +118,11 @@ def removal(
         top_interval=top_interval,
         random_mean=random_mean,
         random_interval=random_interval,
-        verdict=_verdict(top_interval, random_interval),
+        verdict=_verdict(top_interval, random_interval, falls=helps == "raises"),
         repeats=repeats,
         left_out=len(targets) - len(kept),
+        notes=notes,
+        provenance=question.provenance,
     )
 
 
@@ -182,7 +199,9 @@ def crossed_mean(changes: Float[np.ndarray, "t r"], level: float = 0.95) -> tupl
     return mean, (mean - half, mean + half)
 
 
-def _verdict(top: Interval, random: Interval) -> Verdict:
-    if top[1] < random[0]:
+def _verdict(top: Interval, random: Interval, *, falls: bool) -> Verdict:
+    """``falls``: without rows that help, the output falls (else it rises)."""
+    lower, higher = (top, random) if falls else (random, top)
+    if lower[1] < higher[0]:
         return "agree"
-    return "disagree" if random[1] < top[0] else "undecided"
+    return "disagree" if higher[1] < lower[0] else "undecided"

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 
 from dataloupe._errors import BadInput
-from dataloupe.core import Attribution, Outcomes
+from dataloupe.core import Attribution, Outcomes, Role, check_same, check_unseen
 from dataloupe.kernels import dense_ranks, kendall_tau, rank_correlations
 
 FEWEST = 4
@@ -80,8 +80,16 @@ def judgeable(outcomes: Outcomes) -> Judged:
     return Judged(complete, outcomes.subsets.count - complete.subsets.count)
 
 
-def check_fit(attribution: Attribution, outcomes: Outcomes) -> None:
-    """Refuse an attribution and outcomes of different training data or targets (dl-901)."""
+def check_belonging(
+    purpose: str, attribution: Attribution, outcomes: Outcomes, *refused: Role
+) -> tuple[str, ...]:
+    """Refuse an attribution and outcomes that do not belong together, or that were fitted to each other.
+
+    ``refused``: what an attribution may not have taken from the very subsets judged ("fit", "calibration"). Returns notes
+    for a reader: another learner, another kind of removal, a record that is missing.
+
+    Raises ``BadInput`` dl-901 (sizes), dl-512 (other training data, targets or output), dl-514 (fitted to them).
+    """
     asked, found = (attribution.n, attribution.m), (outcomes.subsets.n, outcomes.m)
     if asked != found:
         raise BadInput(
@@ -90,15 +98,20 @@ def check_fit(attribution: Attribution, outcomes: Outcomes) -> None:
             found=f"outcomes of {found[0]} examples and {found[1]} target rows",
             do="use an attribution and outcomes of the same question",
         )
+    asked_for = f"{purpose} of {attribution.info.method}"
+    return (
+        *check_same(asked_for, attribution, outcomes, learner="note"),
+        *removal_note(attribution, outcomes),
+        *check_unseen(asked_for, attribution, outcomes, *refused),
+    )
 
 
 def predictions(attribution: Attribution, outcomes: Outcomes) -> Float[np.ndarray, "k m"]:
     """What the attribution predicts for the outcomes' subsets.
 
     A column whose spread is float32 rounding (equal scores summed in another order) is made constant, so that
-    rounding is not ranked. Raises ``BadInput`` dl-901 (fit), dl-903 (predictions that are no numbers).
+    rounding is not ranked. Raises ``BadInput`` dl-903 (predictions that are no numbers).
     """
-    check_fit(attribution, outcomes)
     predicted = np.asarray(attribution.predict(outcomes.subsets))
     if not np.isfinite(predicted).all():
         raise BadInput(

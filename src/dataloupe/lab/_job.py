@@ -5,7 +5,7 @@ from typing import NamedTuple
 from dataloupe._errors import BadInput
 from dataloupe._identity import NUMERICS, canonical, identity
 from dataloupe._typing import Facts
-from dataloupe.core import Question, Removal, Subsets, must_train
+from dataloupe.core import Question, Removal, Subsets, must_train, outcome_facts
 
 
 class Job(NamedTuple):
@@ -20,7 +20,8 @@ class Job(NamedTuple):
     @property
     def source(self) -> tuple[Removal, Facts]:
         """What outcomes say of where they come from."""
-        return must_train(self.question.learner).removal, {"question": self.question.identity}
+        facts = outcome_facts(self.question, self.subsets, self.repeats)
+        return must_train(self.question.learner).removal, facts
 
 
 def unit_name(start: int, stop: int) -> str:

@@ -150,6 +150,7 @@ class Lab:
     def _in_blocks(self, job: Job) -> Iterator[Outcomes]:
         """Units cut at whole subsets."""
         values, status, first = np.empty((0, job.question.m), np.float32), np.empty(0, np.uint8), 0
+        removal, facts = job.source
         for _, _, unit in self._units(job, keep=self._keep):
             values, status = np.concatenate([values, unit["values"]]), np.append(status, unit["status"])
             count = len(values) // job.repeats
@@ -157,7 +158,8 @@ class Lab:
                 subsets, cut = job.subsets.part(slice(first, first + count)), count * job.repeats
                 shape = (count, job.repeats)
                 there = values[:cut].reshape(*shape, -1), status[:cut].reshape(shape)
-                yield Outcomes(subsets, *there, *job.source)
+                rows = {"rows": list(range(first, first + count)), "count": count}
+                yield Outcomes(subsets, *there, removal, facts | {"trainings": facts["trainings"] | rows})
                 values, status, first = values[cut:], status[cut:], first + count
 
     def models(self, question: Question, subsets: Subsets) -> Sequence[Model]:
@@ -170,9 +172,11 @@ class Lab:
             return learner.models()[: subsets.count]
         stepped = must_show_state(learner)
         blank, fingerprint = stepped.init(seed=0), question.train.fingerprint
+        trained_by = question.provenance["learner"]
         found: list[Model] = []
         for start, stop, arrays in self._units(job_of("models", question, subsets, 1), keep=True):
-            origins = [Origin(fingerprint, kept) for kept in subsets.masks(slice(start, stop))]
+            masks = subsets.masks(slice(start, stop))
+            origins = [Origin(fingerprint, mask, trained_by) for mask in masks]
             found.extend(rebuilt(stepped, blank, arrays, i, origin) for i, origin in enumerate(origins))
         return found
 

@@ -42,7 +42,7 @@ class RandomScores(AbstractAttributor):
         """Draw the scores."""
         draws = Stream.root(self.seed)("random scores").numpy()
         scores = draws.standard_normal((question.m, question.n), dtype=np.float32)
-        return DenseAttribution(scores, Info("random", self.settings()), units="relative")
+        return DenseAttribution(scores, Info("random", self.settings(), role="control"), units="relative")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +109,7 @@ class GradientSimilarity(AbstractAttributor):
             removal=getattr(question.learner, "removal", "repack"),
             fraction=share,
             note=shares_in_words(share, self.models - used),
+            role="control",
         )
         return DenseAttribution(total / np.float32(used), info, units="relative")
 
@@ -170,6 +171,7 @@ class FeatureSimilarity(AbstractAttributor):
             removal=getattr(question.learner, "removal", "repack"),
             fraction=share,
             note=shares_in_words(share, self.models - used) + unsigned,
+            role="control",
         )
         return DenseAttribution(means[question.index[:, 0]].astype(np.float32), info, units="relative")
 

@@ -51,7 +51,15 @@ class ByProxy(AbstractAttributor):
     def extended(self, found: DenseAttribution, question: Question, lab: Lab) -> DenseAttribution:
         """With the single models that the method can tell."""
         parts = self.method.attribute(self._asked(question), lab).parts()
-        return dataclasses.replace(found, pieces=[self._named(one) for one in parts])
+        about = {name: getattr(found.info, name) for name in ("question", "output", "better", "provenance")}
+        named = [self._named(one) for one in parts]
+        pieces = [dataclasses.replace(one, info=dataclasses.replace(one.info, **about)) for one in named]
+        return dataclasses.replace(found, pieces=pieces)
+
+    def with_penalty(self, value: float) -> AbstractAttributor | None:
+        """The method at another penalty, by the same proxy."""
+        method = self.method.with_penalty(value)
+        return None if method is None else dataclasses.replace(self, method=method)
 
     def check_capabilities(self, question: Question) -> None:
         """Refuse what the method refuses."""

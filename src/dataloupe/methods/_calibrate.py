@@ -1,14 +1,25 @@
 """Giving scores the units of the output, and an error bar, by a few retrainings."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
 from dataloupe._errors import BadInput
-from dataloupe.core import Attribution, DenseAttribution, GroupEffect, Info, Outcomes, Uncertainty
+from dataloupe.core import (
+    Attribution,
+    DenseAttribution,
+    GroupEffect,
+    Info,
+    Outcomes,
+    Uncertainty,
+    check_same,
+    check_unseen,
+    fitted_to,
+    with_learner_of,
+)
 
 SUFFIX = ", calibrated"
 
@@ -50,7 +61,9 @@ def calibrate(attribution: Attribution, outcomes: Outcomes, *, per_target: bool 
     effect is often other than predicted (their scores are large partly by chance, and they act as a group).
     Use subsets that you do not report.
 
-    Raises ``BadInput`` dl-720 (other n or m), dl-721 (constant predictions), dl-722 (fewer than 3 subsets).
+    Raises ``BadInput`` dl-720 (other n or m), dl-512 (other training data, targets or output), dl-513 (another learner:
+    finished models are of none, and take the one that is measured), dl-514 (the subsets that the scores were fitted to),
+    dl-721 (constant predictions), dl-722 (fewer than 3 subsets).
 
     >>> masks = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 1, 1]], dtype=bool)
     >>> raw = DenseAttribution(np.array([[1.0, 2.0, 0.0]]), Info("raw"), units="relative")
@@ -59,6 +72,7 @@ def calibrate(attribution: Attribution, outcomes: Outcomes, *, per_target: bool 
     [[3.0, 6.0, 0.0]]
     """
     kept = _usable(attribution, outcomes)
+    belonging = _check_belonging(attribution, outcomes)
     predicted = attribution.predict(kept.subsets).astype(np.float64)
     measured = kept.mean().astype(np.float64)
     centred = predicted - predicted.mean(axis=0)
@@ -80,7 +94,7 @@ def calibrate(attribution: Attribution, outcomes: Outcomes, *, per_target: bool 
     )
     return DenseAttribution(
         scaled.astype(np.float32),
-        _info(attribution.info, outcomes, kept, found, per_target=per_target),
+        _info(attribution.info, outcomes, kept, found, per_target=per_target, belonging=belonging),
         bias=(measured.mean(axis=0) - scaled @ share).astype(np.float32),
         uncertainty=uncertainty,
         pieces=getattr(attribution, "pieces", ()),
@@ -175,9 +189,26 @@ def _usable(attribution: Attribution, outcomes: Outcomes) -> Outcomes:
     return kept
 
 
-def _info(info: Info, outcomes: Outcomes, kept: Outcomes, found: Fit, *, per_target: bool) -> Info:
+def _check_belonging(attribution: Attribution, outcomes: Outcomes) -> tuple[str, ...]:
+    """Refuse outcomes of another question, of another learner, or that the scores were fitted to; notes on the rest."""
+    purpose = f"a scale for {attribution.info.method}"
+    return (
+        *check_same(purpose, attribution, outcomes, learner="refuse"),
+        *check_unseen(purpose, attribution, outcomes, "fit"),
+    )
+
+
+def _info(
+    info: Info,
+    outcomes: Outcomes,
+    kept: Outcomes,
+    found: Fit,
+    *,
+    per_target: bool,
+    belonging: tuple[str, ...],
+) -> Info:
     """The method's own facts, and those of the calibration."""
-    notes = [info.note] if info.note else []
+    notes = [*([info.note] if info.note else []), *belonging]
     if info.removal != outcomes.removal:
         notes.append(f"made under {info.removal}, calibrated on retrainings under {outcomes.removal}")
     if found.pooled - 2 * found.pooled_error <= 0:
@@ -195,6 +226,7 @@ def _info(info: Info, outcomes: Outcomes, kept: Outcomes, found: Fit, *, per_tar
     }
     return dataclasses.replace(
         info,
+        **_provenance(info, outcomes),
         method=info.method.removesuffix(SUFFIX) + SUFFIX,
         settings={**info.settings, "per_target": per_target},
         certificate={**info.certificate, **certificate},
@@ -202,3 +234,14 @@ def _info(info: Info, outcomes: Outcomes, kept: Outcomes, found: Fit, *, per_tar
         fraction=float(kept.subsets.masks().mean()),
         note="; ".join(notes),
     )
+
+
+def _provenance(info: Info, outcomes: Outcomes) -> dict[str, Any]:
+    """Whose units these are now, and on which trainings they rest: no judge of sizes takes those."""
+    record = with_learner_of(info.provenance, outcomes.provenance)
+    question = record.get("question", info.question)
+    return {
+        "provenance": record,
+        "question": question,
+        "fitted": [*info.fitted, fitted_to("calibration", outcomes)],
+    }

@@ -14,6 +14,7 @@ from dataloupe.core import (
     Needs,
     Question,
     Subsets,
+    trainings_record,
 )
 from dataloupe.methods._fits import STREAMED, Fitted, by_ridge, streamed
 from dataloupe.methods._prior import (
@@ -141,6 +142,7 @@ class Datamodel(AbstractAttributor):
             method=f"Datamodel ({'lasso and ' * (self.estimator == 'lasso')}toward {prior.info.method})",
             note="; ".join(notes),
             cost={**found.info.cost, "prior": prior.info.cost},
+            fitted=[*found.info.fitted, *prior.info.fitted],
         )
         return dataclasses.replace(found, info=info)
 
@@ -158,6 +160,7 @@ class Datamodel(AbstractAttributor):
             removal=found.removal,
             fraction=found.fraction,
             note=f"{left_out} subsets with a diverged run were left out" if left_out else "",
+            fitted=[trainings_record("fit", self.subsets, self.repeats)],
         )
         weights, bias = found.weights.astype(np.float32), found.bias.astype(np.float32)
         return DenseAttribution(weights, info, bias=bias, uncertainty=found.uncertainty)

@@ -19,7 +19,9 @@ from dataloupe.core import (
     ModelSource,
     Question,
     Subsets,
+    capabilities,
     model_subsets,
+    trainings_record,
 )
 from dataloupe.methods._models import shares_in_words
 from dataloupe.solve import LEAST
@@ -41,9 +43,11 @@ class Ensemble(NamedTuple):
         return model_subsets(question, self.models, self.fraction, self.seed)[0]
 
 
-def told(method: AbstractAttributor, ensemble: Ensemble, question: Question, certificate: Facts) -> Info:
-    """What an attribution of a few models says of itself."""
-    _, share = model_subsets(question, ensemble.models, ensemble.fraction, ensemble.seed)
+def told(
+    method: AbstractAttributor, ensemble: Ensemble, question: Question, certificate: Facts, *, chosen: bool
+) -> Info:
+    """What an attribution of a few models says of itself; ``chosen``: a setting was chosen by these models' outputs."""
+    subsets, share = model_subsets(question, ensemble.models, ensemble.fraction, ensemble.seed)
     return Info(
         method=ensemble.name,
         settings=method.settings(),
@@ -52,6 +56,9 @@ def told(method: AbstractAttributor, ensemble: Ensemble, question: Question, cer
         removal=getattr(question.learner, "removal", "repack"),
         fraction=share,
         note=shares_in_words(share, certificate["left_out"]),
+        fitted=[trainings_record("choice", subsets, seeded="train" in capabilities(question))]
+        if chosen
+        else (),
     )
 
 

@@ -10,7 +10,17 @@ from jaxtyping import Float, Int
 
 from dataloupe._errors import CapabilityError
 from dataloupe._typing import Ids
-from dataloupe.core import Info, Subsets, Units, check_ids
+from dataloupe.core import (
+    Info,
+    Sign,
+    Subsets,
+    Units,
+    check_ids,
+    check_kind,
+    check_top,
+    on_targets,
+    raises_output,
+)
 from dataloupe.solve import Linearised
 
 _AT_ONCE = 64
@@ -63,7 +73,10 @@ class FactoredAttribution:
             part = dataclasses.replace(one, targets=one.targets[targets])
             part.__dict__["whitenings"] = one.whitenings  # they are of the training rows: the same
             models.append(part)
-        return dataclasses.replace(self, models=models)
+        info = dataclasses.replace(
+            self.info, provenance=on_targets(self.info.provenance, targets), question=""
+        )
+        return dataclasses.replace(self, models=models, info=info)
 
     def predict(self, subsets: Subsets) -> Float[np.ndarray, "k m"]:
         """Scores along the masks."""
@@ -72,7 +85,8 @@ class FactoredAttribution:
     def effect(
         self, removals: Sequence[Ids], *, kind: Literal["sum", "group"] = "sum", targets: Ids | None = None
     ) -> Float[np.ndarray, "k m"]:
-        """What removing each set of rows does, as a sum or with its curvature taken out, too."""
+        """What removing each set of rows does, as a sum or with its curvature taken out, too (dl-510: another kind)."""
+        check_kind(kind)
         groups = [check_ids(ids, self.n, "rows to remove") for ids in removals]
         wanted = slice(None) if targets is None else check_ids(targets, self.m, "target rows")
         if kind == "group":
@@ -99,10 +113,12 @@ class FactoredAttribution:
                     found[some, place] += part.scores(features, weights).T / len(self.models)
         return found * self.slope.astype(np.float32)
 
-    def top(self, target: int, k: int, *, sign: Literal["helps", "hurts"] = "helps") -> Int[np.ndarray, " k"]:
-        """The k training rows of largest (``helps``) or smallest (``hurts``) score, best first."""
+    def top(self, target: int, k: int, *, sign: Sign = "helps") -> Int[np.ndarray, " k"]:
+        """The k training rows that help or hurt most, as :meth:`DenseAttribution.top` says (dl-506, dl-510)."""
+        highest = raises_output(sign, self.info.better)
+        check_top(k, self.n)
         row = self.rows([target])[0]
-        return np.argsort(-row if sign == "helps" else row, kind="stable")[:k].astype(np.int64)
+        return np.argsort(-row if highest else row, kind="stable")[:k].astype(np.int64)
 
     def error(
         self,

@@ -68,6 +68,7 @@ class Influence(AbstractAttributor):
     curved: bool = True
 
     requires: ClassVar[frozenset[str]] = frozenset({"models"})
+    penalty: ClassVar[str | None] = "damping"
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -99,7 +100,8 @@ class Influence(AbstractAttributor):
         slope = np.mean([one.slope for one in models], axis=0)
         scores *= (slope / len(models)).astype(np.float32)
         certificate = _certificate(models, self.models - len(models), damping, choice)
-        return DenseAttribution(scores, told(self, self._ensemble(), question, certificate), units="relative")
+        info = told(self, self._ensemble(), question, certificate, chosen=choice is not None)
+        return DenseAttribution(scores, info, units="relative")
 
     def extended(self, found: DenseAttribution, question: Question, lab: Lab) -> DenseAttribution:
         """What it can tell while its lab is there: single models, and groups as groups."""

@@ -53,7 +53,8 @@ class InputSimilarity(AbstractAttributor):
         mean = train.mean(axis=0)
         (x, none), (y, no_target) = unit_rows(train - mean), unit_rows(targets - mean)
         scores = np.float32(sign_of_better(question.output)) * (y @ x.T).astype(np.float32)
-        info = Info("input similarity", self.settings(), certificate={"zero_rows": none + no_target})
+        certificate = {"zero_rows": none + no_target}
+        info = Info("input similarity", self.settings(), certificate, role="control")
         return DenseAttribution(scores[question.index[:, 0]], info, units="relative")
 
 

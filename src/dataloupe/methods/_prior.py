@@ -8,7 +8,16 @@ from jaxtyping import Bool, Float
 from dataloupe._errors import BadInput
 from dataloupe._identity import array_digest, canonical
 from dataloupe._typing import Facts
-from dataloupe.core import AbstractAttributor, Attribution, Lab, Needs, Question, Removal, Uncertainty
+from dataloupe.core import (
+    AbstractAttributor,
+    Attribution,
+    Lab,
+    Needs,
+    Question,
+    Removal,
+    Uncertainty,
+    check_same,
+)
 from dataloupe.methods._fits import Fitted, quartiles
 from dataloupe.solve import PriorRidge, Selection, prior_lasso, prior_ridge
 
@@ -28,7 +37,7 @@ def check_prior(prior: Any, estimator: str) -> None:
 
 
 def ask_prior(prior: Prior, question: Question, lab: Lab) -> Attribution:
-    """The prior's attribution, before the datamodel trains anything. Raises dl-713 if it is of other data."""
+    """The prior's attribution, before the datamodel trains anything. Raises dl-713 (other sizes), dl-512 (other data)."""
     found = prior.attribute(question, lab) if isinstance(prior, AbstractAttributor) else prior
     if (found.m, found.n) != (question.m, question.n):
         raise BadInput(
@@ -37,6 +46,7 @@ def ask_prior(prior: Prior, question: Question, lab: Lab) -> Attribution:
             found=f"{found.info.method} of {found.m} targets x {found.n} examples",
             do="give an attribution of the same question",
         )
+    check_same("a datamodel with a prior", found, question, parts=("train", "targets"), learner="ignore")
     return found
 
 
@@ -70,7 +80,7 @@ def notes_on(prior: Attribution, question: Question) -> list[str]:
     if prior.info.removal != removal:
         notes.append(f"its prior was made under {prior.info.removal}, the retrainings under {removal}")
     if prior.info.question not in ("", question.identity):
-        notes.append("its prior answers another question")
+        notes.append("its prior answers another question, of another learner or output")
     return notes
 
 

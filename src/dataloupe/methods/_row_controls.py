@@ -50,6 +50,7 @@ class _OfRow(AbstractAttributor, abc.ABC):
             removal=getattr(question.learner, "removal", "repack"),
             fraction=share,
             note=shares_in_words(share, self.models - len(used)),
+            role="control",
         )
         whole = np.broadcast_to(scores.astype(np.float32), (question.m, question.n))
         return DenseAttribution(whole, info, units="relative")

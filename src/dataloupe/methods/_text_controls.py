@@ -123,4 +123,4 @@ def _control(
 ) -> DenseAttribution:
     """Scores that say how much an example should help, as an attribution of the question's output."""
     signed = scores.astype(np.float32) * np.float32(sign_of_better(question.output))
-    return DenseAttribution(signed, Info(name, method.settings()), units="relative")
+    return DenseAttribution(signed, Info(name, method.settings(), role="control"), units="relative")

@@ -10,6 +10,7 @@ from dataloupe.core import (
     PROBES,
     AbstractAttributor,
     DenseAttribution,
+    Info,
     Lab,
     Needs,
     Question,
@@ -95,6 +96,7 @@ class TRAK(AbstractAttributor):
     threshold: bool = False
 
     requires: ClassVar[frozenset[str]] = frozenset({"models"})
+    penalty: ClassVar[str | None] = "ridge"
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -128,7 +130,7 @@ class TRAK(AbstractAttributor):
             for start in range(0, question.m, 64):
                 some = slice(start, start + 64)
                 scores[some] = soft_threshold(scores[some], solved.threshold.best)
-        info = told(self, self._ensemble(), question, _certificate(solved, self.models))
+        info = self._told(solved, question)
         return DenseAttribution(scores, info, units="relative")
 
     def extended(self, found: DenseAttribution, question: Question, lab: Lab) -> DenseAttribution:
@@ -159,8 +161,13 @@ class TRAK(AbstractAttributor):
                 do="leave these options out, or use `attribute`",
             )
         solved = self._solved(question, lab)
-        info = told(self, self._ensemble(), question, _certificate(solved, self.models))
+        info = self._told(solved, question)
         return FactoredAttribution(info, solved.models, solved.ridge)
+
+    def _told(self, solved: Solved, question: Question) -> Info:
+        chosen = solved.choice is not None or solved.threshold is not None
+        certificate = _certificate(solved, self.models)
+        return told(self, self._ensemble(), question, certificate, chosen=chosen)
 
     def _ensemble(self) -> Ensemble:
         return Ensemble("TRAK", self.models, self.fraction, self.seed)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.core import Model, Rows
+from dataloupe.core import Better, Model, Rows
 from dataloupe.outputs._checks import all_valid, check_classes, class_labels, logits, others, own, pick
 
 
@@ -49,6 +49,7 @@ class Margin(_OfLabel):
     """
 
     name: ClassVar[str] = "margin"
+    better: ClassVar[Better | None] = "higher"
 
     def value(self, model: Model, rows: Rows, draw: Stream | None = None) -> Float[Tensor, " b"]:
         """Logit of the label minus the logsumexp of the others."""
@@ -88,6 +89,7 @@ class HardMargin(_OfLabel):
     """
 
     name: ClassVar[str] = "hard margin"
+    better: ClassVar[Better | None] = "higher"
 
     def value(self, model: Model, rows: Rows, draw: Stream | None = None) -> Float[Tensor, " b"]:
         """Logit of the label minus the largest other logit."""
@@ -124,6 +126,7 @@ class LogProb(_OfLabel):
     """
 
     name: ClassVar[str] = "log probability"
+    better: ClassVar[Better | None] = "higher"
 
     def value(self, model: Model, rows: Rows, draw: Stream | None = None) -> Float[Tensor, " b"]:
         """Log-softmax at the label."""
@@ -145,7 +148,7 @@ class LogProb(_OfLabel):
 class Loss(_OfLabel):
     """The cross-entropy of the label: ``f = -log p_y = logsumexp_c z_c - z_y``.
 
-    ``value [b]`` in nats, at least 0; a *lower* loss is better, so an example with a positive score hurts.
+    ``value [b]`` in nats, at least 0; a *lower* loss is better: an example with a positive score raises it, and so hurts.
     ``slope = -1``: the output is the training loss itself.
 
     Raises ``BadInput`` dl-801 (one logit column), dl-802, dl-803, dl-804 (labels).
@@ -157,6 +160,7 @@ class Loss(_OfLabel):
     """
 
     name: ClassVar[str] = "loss"
+    better: ClassVar[Better | None] = "lower"
 
     def value(self, model: Model, rows: Rows, draw: Stream | None = None) -> Float[Tensor, " b"]:
         """Minus the log-softmax at the label."""
@@ -191,6 +195,7 @@ class Logits:
 
     classes: int
     name: ClassVar[str] = "logits"
+    better: ClassVar[Better | None] = None
     repeats: ClassVar[int] = 1
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Inputs
-from dataloupe.core import Examples, Model, Rows, beside, draws_of, input_leaves, map_inputs
+from dataloupe.core import Better, Examples, Model, Rows, beside, draws_of, input_leaves, map_inputs
 from dataloupe.outputs._checks import all_valid, pair_vectors
 
 _ROUNDING = 1e-13
@@ -131,6 +131,7 @@ class PairMargin(_OfPair):
     """
 
     name: ClassVar[str] = "pair margin"
+    better: ClassVar[Better | None] = "higher"
 
     def value(self, model: Model, rows: Rows, draw: Stream | None = None) -> Float[Tensor, " b"]:
         """The mean of both log-odds."""
@@ -166,6 +167,7 @@ class PairLoss(_OfPair):
     """
 
     name: ClassVar[str] = "pair loss"
+    better: ClassVar[Better | None] = "lower"
 
     def value(self, model: Model, rows: Rows, draw: Stream | None = None) -> Float[Tensor, " b"]:
         """The mean of both cross-entropies."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe.core import (
+    Better,
     Diffusion,
     Model,
     Rows,
@@ -110,6 +111,7 @@ class DenoisingLoss(_OfDenoiser):
 
     mask: Tensor | None = None
     name: ClassVar[str] = "denoising loss"
+    better: ClassVar[Better | None] = "lower"
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -157,6 +159,7 @@ class PredictionNorm(_OfDenoiser):
     """
 
     name: ClassVar[str] = "norm of the prediction"
+    better: ClassVar[Better | None] = None
 
     def value(self, model: Model, rows: Rows, draw: Stream | None = None) -> Float[Tensor, " b"]:
         """The mean square of what is said, under one draw."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.core import IGNORED, Model, Rows, next_tokens
+from dataloupe.core import IGNORED, Better, Model, Rows, next_tokens
 from dataloupe.outputs._checks import check_tokens, others, pick, token_logits
 
 
@@ -84,6 +84,7 @@ class SequenceMargin(_OfSequence):
     """
 
     name: ClassVar[str] = "sequence margin"
+    better: ClassVar[Better | None] = "higher"
     asked_of_token = staticmethod(_margins)
 
     def value(self, model: Model, rows: Rows, draw: Stream | None = None) -> Float[Tensor, " b"]:
@@ -107,7 +108,7 @@ class SequenceMargin(_OfSequence):
 class SequenceLoss(_OfSequence):
     """The cross-entropy of a sequence: ``F = -1/T sum_t log p_t``, or the sum alone (``reduction="sum"``).
 
-    ``value [b]`` in nats, at least 0; *lower* is better, so an example with a positive score hurts. ``slope = -1``: the
+    ``value [b]`` in nats, at least 0; *lower* is better: an example with a positive score raises it, and so hurts. ``slope = -1``: the
     output is the training loss itself, if that treats the tokens of a sequence so. :class:`dataloupe.SGD` takes their
     mean; a loop that averages over all tokens of a batch at once weighs each alike, as the sum does.
 
@@ -121,6 +122,7 @@ class SequenceLoss(_OfSequence):
 
     reduction: Literal["mean", "sum"] = "mean"
     name: ClassVar[str] = "sequence loss"
+    better: ClassVar[Better | None] = "lower"
     asked_of_token = staticmethod(_log_probs)
 
     def __post_init__(self) -> None:
@@ -156,6 +158,7 @@ class SequenceLogProb(_OfSequence):
 
     reduction: Literal["mean", "sum"] = "mean"
     name: ClassVar[str] = "sequence log probability"
+    better: ClassVar[Better | None] = "higher"
     asked_of_token = staticmethod(_log_probs)
 
     def __post_init__(self) -> None:
@@ -190,6 +193,7 @@ class TokenMargin(_OfToken):
     """
 
     name: ClassVar[str] = "token margin"
+    better: ClassVar[Better | None] = "higher"
     asked_of_token = staticmethod(_margins)
 
     def slope(
@@ -214,6 +218,7 @@ class TokenLoss(_OfToken):
     """
 
     name: ClassVar[str] = "token loss"
+    better: ClassVar[Better | None] = "lower"
 
     @staticmethod
     def asked_of_token(z: Float[Tensor, "n v"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -242,6 +247,7 @@ class TokenLogProb(_OfToken):
     """
 
     name: ClassVar[str] = "token log probability"
+    better: ClassVar[Better | None] = "higher"
     asked_of_token = staticmethod(_log_probs)
 
     def slope(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.core import Model, Rows
+from dataloupe.core import Better, Model, Rows
 from dataloupe.outputs._checks import all_valid, predictions
 
 
@@ -36,6 +36,7 @@ class Value:
 
     components: int = 1
     name: ClassVar[str] = "value"
+    better: ClassVar[Better | None] = None
     repeats: ClassVar[int] = 1
 
     def __post_init__(self) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -10,11 +9,11 @@ from markupsafe import Markup
 
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._typing import Ids
-from dataloupe.core import Attribution, Examples, check_ids
+from dataloupe.core import Attribution, Examples, Sign, check_ids, raises_output, sign_words
 from dataloupe.report._charts import meter
 from dataloupe.report._parts import Method, Parts
 from dataloupe.report._png import check_image, data_uri, shrink
-from dataloupe.report._tokens import Token, sequence_of
+from dataloupe.report._tokens import Token, sequence_of, tone_of
 from dataloupe.report._words import NORMAL_95, clipped, fixed, in_scale, signed
 
 CAPTION = 90
@@ -22,8 +21,6 @@ CAPTION = 90
 
 SPREAD = 5
 """How many targets are shown where nobody chose."""
-
-Sign = Literal["helps", "hurts"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +49,20 @@ class Scored:
 
 
 @dataclasses.dataclass(frozen=True)
+class End:
+    """The examples at one end of a target's scores, and the word for what they do: helps, hurts, raises or lowers."""
+
+    word: Sign
+    examples: tuple[Scored, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Side:
-    """What one method says about one target: who helps, who hurts; with intervals, if it has ``errors``."""
+    """What one method says about one target, what is good for it first; with intervals, if it has ``errors``."""
 
     method: str
     errors: bool
-    helps: tuple[Scored, ...]
-    hurts: tuple[Scored, ...]
+    ends: tuple[End, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,11 +168,13 @@ def _card(parts: Parts, main: Method, row: int, top: int) -> TargetCard:
 
 
 def _side(method: Method, row: int, top: int) -> Side:
-    chosen = {sign: _strongest(method.attribution, row, top, sign) for sign in get_args(Sign)}
-    ids = np.concatenate([ids for ids, _ in chosen.values()])
+    better = method.attribution.info.better
+    words = sign_words(better)
+    chosen = [_strongest(method.attribution, row, top, word) for word in words]
+    ids = np.concatenate([ids for ids, _ in chosen])
     if len(ids) == 0:
-        return Side(method.name, True, (), ())
-    scores = np.concatenate([scores for _, scores in chosen.values()])
+        return Side(method.name, True, tuple(End(word, ()) for word in words))
+    scores = np.concatenate([scores for _, scores in chosen])
     errors = _errors(method.attribution, row, ids)
     reach = float((np.abs(scores) + (0 if errors is None else errors)).max())
     scale, train = float(np.abs(scores).max()), method.train
@@ -177,21 +183,21 @@ def _side(method: Method, row: int, top: int) -> Side:
     shown = []
     for i, (number, score) in enumerate(zip(ids.tolist(), scores.tolist(), strict=True)):
         half = None if errors is None else float(errors[i])
-        tone = "accent" if score > 0 else "warm"
-        words = "" if half is None else f"± {in_scale(half, scale)}"
+        words_of_error = "" if half is None else f"± {in_scale(half, scale)}"
         shown.append(
             Scored(
                 picture(train, number, "training example", 220),
                 signed(in_scale(score, scale)),
-                words,
-                meter(score, half, reach, tone),
+                words_of_error,
+                meter(score, half, reach, tone_of(score, better)),
                 ()
                 if sequence is None or along is None
-                else sequence.coloured(along[:, i], float(np.abs(along).max())),
+                else sequence.coloured(along[:, i], float(np.abs(along).max()), better),
             )
         )
-    border = len(chosen["helps"][0])
-    return Side(method.name, errors is not None, tuple(shown[:border]), tuple(shown[border:]))
+    border = len(chosen[0][0])
+    ends = zip(words, (tuple(shown[:border]), tuple(shown[border:])), strict=True)
+    return Side(method.name, errors is not None, tuple(End(word, examples) for word, examples in ends))
 
 
 def _strongest(
@@ -200,7 +206,7 @@ def _strongest(
     """The strongest examples of one sign with their scores; those of the other sign, or of score 0, left out."""
     ids = attribution.top(row, min(top, attribution.n), sign=sign)
     scores = attribution.rows([row])[0][ids].astype(np.float64)
-    kept = scores > 0 if sign == "helps" else scores < 0
+    kept = scores > 0 if raises_output(sign, attribution.info.better) else scores < 0
     return ids[kept], scores[kept]
 
 

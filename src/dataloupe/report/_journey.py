@@ -172,15 +172,15 @@ def _rows_of(found: Likelihoods, main: Method | None) -> np.ndarray | None:
 
 
 def _tops(main: Method, rows: np.ndarray) -> np.ndarray:
-    """The training example of the strongest score at every step: of a loss the one that lowers it most."""
-    sign = -1 if main.attribution.info.output.endswith("loss") else 1
+    """The training example that helps most at every step: of a loss the one that lowers it most."""
+    sign = -1 if main.attribution.info.better == "lower" else 1
     scores = np.stack([main.attribution.rows(row) for row in rows])
     return (sign * scores).argmax(-1)
 
 
 def _scores(main: Method, rows: np.ndarray, times: Float[np.ndarray, " s"]) -> Plot:
     """Along each way, the score of the example that its decided end leans on most, as a share of the step's largest."""
-    sign = -1 if main.attribution.info.output.endswith("loss") else 1
+    sign = -1 if main.attribution.info.better == "lower" else 1
     lines = []
     for row in rows[:SAMPLES]:
         scores = sign * main.attribution.rows(row)

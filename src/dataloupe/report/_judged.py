@@ -71,9 +71,15 @@ class Removal:
     verdict: Verdict
 
 
+_WORDS = {
+    True: {"help": "help most", "helps": "helps most", "worsens": "worsens"},
+    False: {"help": "raise it most", "helps": "raises it most", "worsens": "lowers"},
+}
+"""Of an output that says which way it is better, and of one that does not."""
+
 REMOVAL_WORDS = {
-    "agree": "removing the examples that help most lowers the output more than removing as many at random",
-    "disagree": "removing as many at random lowers the output more than removing the examples that help most",
+    "agree": "removing the examples that {help} {worsens} the output more than removing as many at random",
+    "disagree": "removing as many at random {worsens} the output more than removing the examples that {help}",
     "undecided": "the retrainings are too few, or too noisy, to tell the two removals apart",
 }
 
@@ -211,9 +217,10 @@ def _slope(line: Calibration) -> str:
 
 
 def _removal(test: RemovalTest) -> Removal:
+    words = _WORDS[test.provenance.get("better", "not recorded") is not None]
     rows = (
         (
-            f"The {count(test.k, 'example')} that {'helps' if test.k == 1 else 'help'} most",
+            f"The {count(test.k, 'example')} that {words['helps' if test.k == 1 else 'help']}",
             test.top_mean,
             test.top_interval,
             test.top_change,
@@ -243,8 +250,8 @@ def _removal(test: RemovalTest) -> Removal:
         sentence += f" {count(test.left_out, 'target')} with a diverged retraining left out."
     return Removal(
         test.method,
-        Chart(tuple(lines), axis(scale), (sentence,)),
-        Verdict(test.verdict, REMOVAL_WORDS[test.verdict]),
+        Chart(tuple(lines), axis(scale), (sentence,), tuple(test.notes)),
+        Verdict(test.verdict, REMOVAL_WORDS[test.verdict].format(**words)),
     )
 
 

@@ -84,7 +84,8 @@ def _of_outcomes(outcomes: Outcomes) -> Origin:
         "diverged trainings": f"{outcomes.diverged:,}",
         "removal": REMOVAL[outcomes.removal],
     }
-    return Origin("The retrainings", _groups(General=general, Recorded=outcomes.facts))
+    recorded = {name: v for name, v in outcomes.facts.items() if name not in ("provenance", "trainings")}
+    return Origin("The retrainings", _groups(General=general, Recorded=recorded))
 
 
 def _groups(**named: Mapping[str, Any]) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:

@@ -46,13 +46,13 @@ def report(
     """Write attributions, outcomes, judgements, answers and findings as one HTML file that opens anywhere, offline.
 
     With :class:`Outcomes` among the parts, the LDS and the calibration of every attribution are computed;
-    attributions named random or similarity (of gradients, of features) are its controls. ``targets`` chooses the target rows to show
+    attributions whose ``info.role`` is "control" are its controls. ``targets`` chooses the target rows to show
     (default: a cross-section from the best to the least predicted), ``top`` how many helping and hurting
     examples each. The bytes depend on the arguments only; ``date`` is printed as it is given. The file appears
     whole or not at all. Returns its path.
 
     Raises ``BadInput`` dl-950 (no parts), dl-951 (an unknown part), dl-952 (an attribution without examples),
-    dl-953 (parts of different questions), dl-954 (images that cannot be shown), dl-955 (``top`` or ``targets``
+    dl-953 (parts of different sizes), dl-512 and dl-513 (of different questions), dl-954 (images that cannot be shown), dl-955 (``top`` or ``targets``
     that cannot be meant), dl-108 to dl-111 (target rows); ``StoreError`` dl-956 (the file cannot be written).
 
     >>> import tempfile, torch
@@ -86,6 +86,7 @@ def render(parts: Parts, *, title: str | None, targets: list[int] | None, top: i
         "named": f" (here: the {main.attribution.info.output})"
         if main and main.attribution.info.output
         else "",
+        "better": main.attribution.info.better if main else None,
         "why": why,
         "cards": target_cards(parts, rows, top),
         "answers": answer_views(parts.answers, main),

@@ -20,7 +20,7 @@ from dataloupe.apps import (
     Support,
     WhatIf,
 )
-from dataloupe.core import Attribution, Examples, Outcomes
+from dataloupe.core import DATA, Attribution, Examples, OtherLearner, Outcomes, Recorded, check_same
 from dataloupe.judge import LDS, Calibration, RemovalTest, calibration, lds
 from dataloupe.report._png import check_image
 from dataloupe.unlearning import Receipt
@@ -38,9 +38,6 @@ Use = (
     | Regenerated
 )
 KINDS = (Attribution, Outcomes, LDS, Calibration, RemovalTest, WhatIf, *get_args(Use))
-
-CONTROLS = ("random", "similarity", "gradient norm", "training loss", "sequence length", "bm25")
-"""Words in the name of a method that is there to be beaten."""
 
 
 @runtime_checkable
@@ -77,8 +74,8 @@ class Method:
 
     @property
     def is_control(self) -> bool:
-        """Whether it is there to be beaten, by the name of its method."""
-        return any(word in self.name.lower() for word in CONTROLS)
+        """Whether it is there to be beaten, as its method says."""
+        return self.attribution.info.role == "control"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -112,7 +109,7 @@ def sort_parts(parts: Sequence[Any]) -> Parts:
     """The parts by kind, checked; nothing is judged yet.
 
     Raises ``BadInput`` dl-950 (no parts), dl-951 (a part of another kind), dl-952 (an attribution without its
-    examples), dl-953 (parts that do not belong together).
+    examples), dl-953 (sizes that do not fit), dl-512 and dl-513 (parts of other questions).
     """
     if not parts:
         raise BadInput(
@@ -191,9 +188,7 @@ def _check_together(parts: Parts, outcomes: int) -> None:
         sizes.add((parts.outcomes.subsets.n, parts.outcomes.m))
     if len(sizes) > 1:
         _refuse("sizes (training examples, target rows) " + " and ".join(map(str, sorted(sizes))))
-    questions = {method.attribution.info.question for method in parts.every} - {""}
-    if len(questions) > 1:
-        _refuse("the questions " + " and ".join(sorted(questions)))
+    _check_records(parts)
     names = [method.name for method in parts.every]
     if len(set(names)) < len(names):
         _refuse("two attributions named " + max(names, key=names.count))
@@ -205,6 +200,37 @@ def _check_together(parts: Parts, outcomes: int) -> None:
             _check_answer(answer, parts.main.n, parts.main.m)
         for use in parts.uses:
             _check_use(use, parts.main)
+
+
+COMPARED: dict[type, tuple[str, ...]] = {
+    Mislabels: ("train", "output"),
+    GroupInfluences: ("train", "output"),
+    Receipt: ("train",),
+    Regenerated: ("train", "output"),
+    Counterfactual: ("targets",),
+}
+"""What a finding must share with the rest of the page where that is not all of data, targets and output."""
+
+
+def _check_records(parts: Parts) -> None:
+    """Refuse parts whose records tell other data, targets, outputs, or methods of two learners (dl-512, dl-513).
+
+    Outcomes of another learner are judged, and noted; findings of one are their own affair.
+    """
+    findings = [*parts.ranks, *parts.calibrations, *parts.removals, *parts.answers, *parts.uses]
+    records: list[Attribution | Recorded] = [method.attribution for method in parts.every]
+    records += [] if parts.outcomes is None else [parts.outcomes]
+    records += [about for about in map(_about, findings) if isinstance(about, Recorded)]
+    for other in records[1:]:
+        learner: OtherLearner = "refuse" if isinstance(other, Attribution) else "ignore"
+        both = [set(COMPARED.get(type(one), DATA)) for one in (records[0], other)]
+        compared = [part for part in DATA if part in both[0] & both[1]]
+        check_same("one report", records[0], other, parts=compared, learner=learner)
+
+
+def _about(finding: Any) -> Any:
+    """What carries the record of a finding: an enrichment is of a difference."""
+    return finding.difference if isinstance(finding, Enrichment) else finding
 
 
 def _check_answer(answer: WhatIf, n: int, m: int) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dataloupe._errors import BadInput
-from dataloupe.core import IGNORED, next_tokens
+from dataloupe.core import IGNORED, Better, next_tokens
 from dataloupe.report._parts import Method
 
 _SHOWN = {"\n": "\u23ce", "\t": "\u21e5", "": "\u00b7"}
@@ -39,17 +39,24 @@ class Sequence:
         """The words, uncoloured."""
         return tuple(Token(word, here=i == self.place) for i, word in enumerate(self.words))
 
-    def coloured(self, scores: Float[np.ndarray, " t"], largest: float) -> tuple[Token, ...]:
+    def coloured(
+        self, scores: Float[np.ndarray, " t"], largest: float, better: Better | None
+    ) -> tuple[Token, ...]:
         """The words, coloured by scores of which the largest on the card is known."""
         return tuple(
             Token(
                 word,
-                "accent" if score > 0 else "warm",
+                tone_of(score, better),
                 round(min(1.0, abs(float(score)) / largest), 2) if largest > 0 else 0.0,
                 i == self.place,
             )
             for i, (word, score) in enumerate(zip(self.words, scores.tolist(), strict=True))
         )
+
+
+def tone_of(score: float, better: Better | None) -> str:
+    """The colour of a score: that of what is good for the target (of an output of no direction: of what raises it)."""
+    return "accent" if (score < 0 if better == "lower" else score > 0) else "warm"
 
 
 def sequence_of(method: Method, row: int) -> Sequence | None:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dataloupe._errors import BadInput
-from dataloupe.core import AbstractAttributor, Attribution, Lab, Question, Subsets, needs_units
+from dataloupe.core import AbstractAttributor, Attribution, Lab, Question, Subsets, check_same, needs_units
 from dataloupe.unlearning._context import Context
 from dataloupe.unlearning._predictors import (
     after_what_is_gone,
@@ -97,7 +97,8 @@ class Gradients:
 class Attributed:
     """Any attribution of :func:`everything`'s question, in units of the output.
 
-    Raises ``UnitsError`` dl-507 (relative units), ``BadInput`` dl-686 (of another question).
+    Raises ``UnitsError`` dl-507 (relative units), ``BadInput`` dl-686 (of other sizes), dl-512 (other training data, targets
+    or output), dl-513 (another learner).
     """
 
     attribution: Attribution
@@ -114,6 +115,7 @@ class Attributed:
                 found=f"an attribution of {known.m} by {known.n}",
                 do="ask its method the question dataloupe.unlearning.everything(question)",
             )
+        check_same("predictions of oracles", known, every, learner="refuse")
         rows = len(every.targets)
         return after_what_is_gone(
             lambda ids: (

@@ -95,6 +95,7 @@ def audit(  # budget: 8 parameters, five of which say how many and how judged, w
         rows=question.n,
         seed=seed,
         looks=(question.train, question.targets),
+        provenance=question.provenance,
     )
 
 

@@ -7,7 +7,7 @@ from scipy.sparse.linalg import svds
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Array
-from dataloupe.core import Attribution, Examples, check_ids
+from dataloupe.core import Attribution, Examples, check_ids, provenance_of
 
 
 def pick_random(n: int, count: int, seed: int = 0) -> Int[np.ndarray, " f"]:
@@ -88,11 +88,14 @@ def pick_where(data: Examples, column: str, value: str) -> Int[np.ndarray, " f"]
 
 
 def _unit_rows(attribution: Attribution) -> Float[np.ndarray, "n n"]:
-    if attribution.n != attribution.m:
+    record = provenance_of(attribution)
+    others = record.get("targets") and record.get("train") and record["targets"] != record["train"]
+    if attribution.n != attribution.m or others:
         raise BadInput(
             "dl-693",
             asked="the attribution of training rows by training rows",
-            found=f"{attribution.m} targets and {attribution.n} rows",
+            found=f"{attribution.m} targets and {attribution.n} rows"
+            + (", which are other examples" if others else ""),
             do="ask the question with targets=train",
         )
     rows = attribution.rows(slice(None)).astype(np.float64)

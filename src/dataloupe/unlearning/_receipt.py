@@ -72,6 +72,7 @@ class Receipt:
     seed: int
     gates: Gates = Gates()
     looks: tuple[Examples, Examples] | None = None
+    provenance: Facts = dataclasses.field(default_factory=dict)
 
     def failed(self, method: str, gates: Gates | None = None) -> list[str]:
         """The gates that a method does not pass, in words; empty where it passes all.

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from dataloupe._errors import BadInput
 from dataloupe._typing import Array, Facts, Ids
 from dataloupe.core import Lab, Model, Origin, Question, TorchModel
-from dataloupe.unlearning._context import Context, Ledger, Unlearner, predicted
+from dataloupe.unlearning._context import Context, Ledger, Unlearner, predicted, stepped
 from dataloupe.unlearning._tuned import settings_of
 
 _LOOKED_AT = 64
@@ -74,7 +74,7 @@ def unlearn(  # budget: 7 parameters: what, from what, how, by whom
     unlearned is another matter: :func:`audit` asks retrained models.
 
     Raises ``BadInput`` dl-108 to dl-111 (rows), dl-661 (rows that the model was not trained on, or all of them), dl-666 (a
-    model of other data or another structure), ``CapabilityError`` dl-662 (a learner without steps).
+    model of other data or another structure), dl-513 (of another learner), ``CapabilityError`` dl-662 (a learner without steps).
 
     >>> import torch
     >>> import dataloupe as dl
@@ -85,6 +85,7 @@ def unlearn(  # budget: 7 parameters: what, from what, how, by whom
     >>> print(unlearn(model, [1], method=dl.unlearning.GradientDescent(epochs=1), lab=lab, question=question))
     gradient descent: 1 rows forgotten by a model, 33.3% of a retraining each
     """
+    stepped(question)
     models = [model] if isinstance(model, TorchModel) else list(model)
     context = Context.of(question, lab, forget, kept=_kept(models, question), seed=seed)
     retraining, settings = (
@@ -101,10 +102,11 @@ def unlearn(  # budget: 7 parameters: what, from what, how, by whom
         context.ledger.book(float(np.mean([own.ledger.passes for own in alone])))
         context.ledger.stages += stages_of([own.ledger for own in alone])
     finite = np.array([_is_finite(one, context) for one in found])
+    trained_by = question.provenance.get("learner", "")
     kept = context.kept.copy()
     kept[context.forget] = False
     found = [
-        _without(after, question.train.fingerprint, kept) if fine else before
+        _without(after, Origin(question.train.fingerprint, kept, trained_by)) if fine else before
         for after, before, fine in zip(found, models, finite, strict=True)
     ]
     return Unlearned(
@@ -153,6 +155,14 @@ def _kept(models: list[TorchModel], question: Question) -> Array:
             found=f"one trained on {other[0]}" if other else "models of several structures",
             do="give models that were trained on this question's training data, all of one structure",
         )
+    learners = {one.learner for one in origins} - {"", question.provenance.get("learner", "")}
+    if learners:
+        raise BadInput(
+            "dl-513",
+            asked="models that forget, as the question's learner would have trained them",
+            found=f"a model trained by another learner ({min(learners)[:8]})",
+            do="ask the question of the learner that trained the models",
+        )
     if any((one.kept != origins[0].kept).any() for one in origins[1:]):
         raise BadInput(
             "dl-666",
@@ -172,9 +182,9 @@ def _is_finite(model: Model, context: Context) -> bool:
     return bool(predicted(model, context.data, ids).isfinite().all())
 
 
-def _without(model: Model, train: str, kept: Array) -> Model:
+def _without(model: Model, origin: Origin) -> Model:
     """The model, knowing which rows are left in it."""
-    return dataclasses.replace(model, origin=Origin(train, kept)) if isinstance(model, TorchModel) else model
+    return dataclasses.replace(model, origin=origin) if isinstance(model, TorchModel) else model
 
 
 def _notes(models: list[TorchModel], finite: Array) -> tuple[str, ...]:
