@@ -85,14 +85,7 @@ def fidelity(
 
     Source: Ilyas et al. 2022 (datamodels), section 3: held-out evaluation.
     """
-    needs_units(attribution, "the distance of predicted from measured outputs")
-    if getattr(attribution, "bias", 0) is None:
-        raise BadInput(
-            "dl-910",
-            asked="the distance of predicted from measured outputs",
-            found=f"{attribution.info.method} without a bias, which predicts changes only",
-            do="judge its ranks with lds, or calibrate it on outcomes",
-        )
+    _check_sizes(attribution)
     notes = check_belonging("the fidelity", attribution, outcomes, "fit", "calibration")
     judged = judgeable(outcomes)
     kept = judged.outcomes
@@ -139,6 +132,18 @@ def fidelity(
         notes=(*_ceiling_note(kept), *notes),
         provenance=outcomes.provenance,
     )
+
+
+def _check_sizes(attribution: Attribution) -> None:
+    """Refuse scores that predict no outputs: relative ones (dl-507), and changes without a bias (dl-910)."""
+    needs_units(attribution, "the distance of predicted from measured outputs")
+    if getattr(attribution, "bias", 0) is None:
+        raise BadInput(
+            "dl-910",
+            asked="the distance of predicted from measured outputs",
+            found=f"{attribution.info.method} without a bias, which predicts changes only",
+            do="judge its ranks with lds, or calibrate it on outcomes",
+        )
 
 
 def _moments(
