@@ -1,7 +1,6 @@
 """Models from the user's own loop: read whole, checked against the module, refused by name."""
 
 import copy
-import io
 
 import numpy as np
 import pytest
@@ -240,11 +239,9 @@ def test_a_training_checkpoint_is_told_from_a_state_dict(tmp_path):
 
 
 def test_other_files_are_refused(tmp_path):
-    buffer = io.BytesIO()
-    torch.save(net(0).state_dict(), buffer)
-    (tmp_path / "x.ckpt").write_bytes(buffer.getvalue())
-    with pytest.raises(BadInput, match=r"dl-866.*kind .ckpt"):
-        Checkpoints(Net, [tmp_path / "x.ckpt"])
+    (tmp_path / "x.h5").write_bytes(b"x")
+    with pytest.raises(BadInput, match=r"dl-866.*kind .h5.*\.ckpt.*save_pretrained"):
+        Checkpoints(Net, [tmp_path / "x.h5"])
 
 
 def test_a_training_checkpoints_state_dict_is_named_where_it_lies(tmp_path):

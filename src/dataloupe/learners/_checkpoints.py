@@ -2,28 +2,28 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream, canonical
 from dataloupe.core import Model, Subsets, TorchModel
-
-Source: TypeAlias = Mapping[str, Tensor] | str | Path
+from dataloupe.learners._read_state import Source, read_state, title_of
+from dataloupe.learners._state_names import matched
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Checkpoints:
     """Finished models: the tensors of the user's own training, put into ``module`` (or what it makes).
 
-    ``sources``: one or more state dicts, ``.safetensors`` files, or ``.pt`` / ``.pth`` / ``.bin`` files that hold a state
-    dict and nothing else (read with ``weights_only=True``: no code of theirs runs). ``kept``: booleans
+    ``sources``: one or more state dicts, modules, ``.safetensors`` files, ``.pt`` / ``.pth`` / ``.bin`` files that hold a state
+    dict and nothing else, ``.ckpt`` files of Lightning (read with ``weights_only=True``: no code of theirs runs), an
+    ``.index.json`` of shards, or folders of ``save_pretrained`` and trainers (``checkpoint-500/``). ``kept``: booleans
     ``[k, n]``, the training rows that each of the k models saw, where you know them. Everything is read and
     checked here, against the module: names, shapes, dtypes, NaN. Tensors of another device come to the CPU. There is
     no ``train``.
@@ -48,8 +48,7 @@ class Checkpoints:
 
     def __post_init__(self) -> None:
         """Read and check everything."""
-        given = self.sources
-        sources = [given] if isinstance(given, str | Path | Mapping) else list(given)
+        sources = _listed(self.sources)
         if not sources:
             raise BadInput(
                 "dl-865",
@@ -67,9 +66,25 @@ class Checkpoints:
             )
         _check_apart(sources)
         module = _module(self.module)
-        models = [_load(module, _state(source, i), _title(source, i)) for i, source in enumerate(sources)]
+        adapters = hasattr(module, "peft_config")
+        titles = [title_of(source, i) for i, source in enumerate(sources)]
+        models = [
+            _load(module, read_state(source, title, adapters=adapters), title)
+            for source, title in zip(sources, titles, strict=True)
+        ]
         object.__setattr__(self, "_models", models)
         object.__setattr__(self, "_kept", None if kept is None else Subsets.listed(kept))
+
+    @staticmethod
+    def read(source: Source) -> dict[str, Tensor]:
+        """The state dict in a file, in shards or in a folder, as sources are read: to rename or choose its tensors.
+
+        Raises ``BadInput`` dl-860, dl-866.
+
+        >>> sorted(Checkpoints.read(nn.Linear(3, 2)))
+        ['bias', 'weight']
+        """
+        return read_state(source, title_of(source, 0))
 
     def models(self) -> list[Model]:
         """All of them, in the order given."""
@@ -117,36 +132,30 @@ def _module(given: nn.Module | Callable[[], nn.Module]) -> nn.Module:
     return made.eval()
 
 
-# --- reading -----------------------------------------------------------------------------------------------
+# --- against the module ------------------------------------------------------------------------------------
 
 
-def _title(source: Source, i: int) -> str:
-    return f"checkpoint {i}" if isinstance(source, Mapping) else f"checkpoint {i} ({source})"
-
-
-def _state(source: Source, i: int) -> dict[str, Tensor]:
-    """Names and tensors of a source."""
-    title = _title(source, i)
-    found = source if isinstance(source, Mapping) else _read(Path(source), title)
-    tensors = isinstance(found, Mapping) and all(isinstance(part, Tensor) for part in found.values())
-    if not tensors:
-        raise BadInput(
-            "dl-866",
-            asked=f"{title}: a state dict, names to tensors",
-            found=_contents(found),
-            do=f'hand its state dict over: torch.load(path, weights_only=True)["{_inside(found)}"]',
-        )
-    return {name: part.detach().cpu() for name, part in found.items()}
+def _listed(sources: Source | Sequence[Source]) -> list[Any]:
+    """The sources one by one (dl-865 for what is none)."""
+    if isinstance(sources, str | Path | Mapping | nn.Module):
+        return [sources]
+    if isinstance(sources, Iterable):
+        return list(sources)
+    raise BadInput(
+        "dl-865",
+        asked="checkpoints",
+        found=f"a {type(sources).__name__}",
+        do="give state dicts, modules or files, in a list",
+    )
 
 
 def _check_apart(sources: Sequence[Source]) -> None:
     """Refuse state dicts that share their memory: taken in training without a copy, all are the last one (dl-865)."""
     places: dict[frozenset[int], int] = {}
     for i, source in enumerate(sources):
+        held = source.state_dict() if isinstance(source, nn.Module) else source
         tensors = (
-            [part for part in source.values() if isinstance(part, Tensor)]
-            if isinstance(source, Mapping)
-            else []
+            [part for part in held.values() if isinstance(part, Tensor)] if isinstance(held, Mapping) else []
         )
         place = frozenset(part.data_ptr() for part in tensors if part.numel())
         if place and places.setdefault(place, i) != i:
@@ -158,49 +167,9 @@ def _check_apart(sources: Sequence[Source]) -> None:
             )
 
 
-def _inside(found: Any) -> str:
-    """Under which name of a training checkpoint the state dict lies, if one can be told."""
-    for name, part in found.items() if isinstance(found, Mapping) else ():
-        if isinstance(part, Mapping) and part and all(isinstance(one, Tensor) for one in part.values()):
-            return str(name)
-    return "model"
-
-
-def _contents(found: Any) -> str:
-    if not isinstance(found, Mapping):
-        return f"a {type(found).__name__}"
-    return "also " + ", ".join(
-        f"{name}: {type(part).__name__}" for name, part in found.items() if not isinstance(part, Tensor)
-    )
-
-
-def _read(path: Path, title: str) -> Any:
-    if path.suffix not in {".safetensors", ".pt", ".pth", ".bin"}:
-        raise BadInput(
-            "dl-866",
-            asked=title,
-            found=f"a file of kind {path.suffix or 'unknown'}",
-            do="give .safetensors, or .pt / .pth / .bin with a state dict",
-        )
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a reader raises, the file cannot be read
-        raise BadInput(
-            "dl-860",
-            asked=title,
-            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no whole file'}",
-            do="check that the file is there and whole; a .pt file must hold tensors only (no pickled classes)",
-        ) from error
-
-
-# --- against the module ------------------------------------------------------------------------------------
-
-
 def _load(module: nn.Module, state: dict[str, Tensor], title: str) -> TorchModel:
     """The tensors as a model, after they were held against the module."""
-    chosen = dict(_matched(module, state, title))
+    chosen = dict(matched(module, state, title))
     for name, (tensor, wanted) in chosen.items():
         if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
             raise BadInput(
@@ -231,65 +200,3 @@ def _load(module: nn.Module, state: dict[str, Tensor], title: str) -> TorchModel
         for name, tensor in still.items()
     }
     return TorchModel(module, params, buffers)
-
-
-def _matched(
-    module: nn.Module, state: dict[str, Tensor], title: str
-) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
-    """(name, (tensor found, tensor of the module)); of tied tensors any name will do, but all must agree."""
-    names: dict[int, list[str]] = {}
-    wanted = module.state_dict(keep_vars=True)
-    state = _adapters(module, wanted, state)
-    for name, tensor in wanted.items():
-        names.setdefault(id(tensor), []).append(name)
-    still = {name for name, p in module.named_parameters() if not p.requires_grad}
-    missing = [tied[0] for tied in names.values() if not any(name in state or name in still for name in tied)]
-    unknown = [name for name in state if name not in wanted]
-    if missing or unknown:
-        raise BadInput(
-            "dl-861",
-            asked=f"{title}: the tensors of {type(module).__name__}",
-            found=f"missing: {_some(missing)}; unknown: {_some(unknown)}",
-            do=_advice(wanted, state),
-        )
-    for tied in names.values():
-        found = [name for name in tied if name in state]
-        if not found:
-            continue
-        if any(not torch.equal(state[found[0]], state[other]) for other in found[1:]):
-            raise BadInput(
-                "dl-861",
-                asked=f"{title}: one tensor under the tied names {', '.join(tied)}",
-                found="different numbers under them",
-                do="make the module as it was in training: tied there, or not",
-            )
-        yield tied[0], (state[found[0]], wanted[tied[0]])
-
-
-def _adapters(module: nn.Module, wanted: Mapping[str, Any], state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the module's names, where the library peft saved them without the adapter's."""
-    adapters = getattr(module, "peft_config", {})
-    names = {_as_saved(name, adapter): name for adapter in adapters for name in wanted}
-    return {name if name in wanted else names.get(name, name): tensor for name, tensor in state.items()}
-
-
-def _as_saved(name: str, adapter: str) -> str:
-    """A tensor's name as peft saves it."""
-    for long, short in (
-        (f".modules_to_save.{adapter}.", "."),
-        (f"lora_magnitude_vector.{adapter}.weight", "lora_magnitude_vector"),
-        (f".{adapter}.", "."),
-    ):
-        name = name.replace(long, short)
-    return name.removesuffix(f".{adapter}")
-
-
-def _some(names: list[str]) -> str:
-    return (", ".join(names[:4]) or "none") + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def _advice(wanted: Mapping[str, Any], state: Mapping[str, Any]) -> str:
-    for prefix in ("module.", "_orig_mod.", "model."):
-        if {name.removeprefix(prefix) for name in state} == set(wanted):
-            return f'strip the prefix: {{name.removeprefix("{prefix}"): t for name, t in state.items()}}'
-    return "make the module as it was in training, and hand over its state dict whole"
