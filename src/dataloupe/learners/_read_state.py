@@ -1,7 +1,6 @@
 """Names and tensors out of whatever a training left: state dicts, modules, files, shards, folders. No code of theirs runs."""
 
 import json
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -106,9 +105,9 @@ def _read_file(path: Path, title: str) -> Any:
         if path.suffix == ".safetensors":
             return load_file(path)
         contents = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _pickled(path, title, error) from error
     except Exception as error:  # whatever a reader raises, the file cannot be read
+        if type(error).__name__ == "UnpicklingError":
+            raise _pickled(path, title, error) from error
         why = f"{type(error).__name__}: {_first_line(error)}"
         raise _unreadable(title, why, "check that the file is whole; it must hold tensors only") from error
     if path.suffix == ".ckpt" and isinstance(contents, Mapping) and "state_dict" in contents:
