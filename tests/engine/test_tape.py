@@ -13,9 +13,10 @@ from torch import nn
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe.core import Examples, Outer, TorchModel
 from dataloupe.engine._alone import units_of
-from dataloupe.engine._batch import Gathered, one_batch, verified
+from dataloupe.engine._batch import BatchTask, Gathered, together, verified
+from dataloupe.engine._checks import check_own, coverage
 from dataloupe.engine._convolutions import _Patches, unfolded
-from dataloupe.engine._gradients import check_own, coverage, surveyed
+from dataloupe.engine._pass import surveyed
 from dataloupe.engine._tape import Where
 
 
@@ -59,7 +60,7 @@ def at_once(model, inputs):
 
     gathered = Gathered(seen.uses, use, slice(0, len(data)))
     rows, component = data.take(range(len(data))), torch.zeros(len(data), dtype=torch.int64)
-    one_batch(Energy(), model, rows, component, seen, gathered, torch.ones_like)
+    assert together(BatchTask(Energy(), model, rows, component), seen, set(), gathered) is not None
     return seen, found
 
 
@@ -381,11 +382,13 @@ def test_a_wrong_gradient_is_noticed():
     seen = surveyed(Energy(), model, Examples(inputs))
     assert verified(Energy(), model, data, component, seen) < 1e-10
     assert coverage(model, seen) == {"as factors": 1.0}
-    swapped = tuple(misplaced(where) for where in seen.places)
-    error = verified(Energy(), model, data, component, dataclasses.replace(seen, places=swapped))
+    swapped = dataclasses.replace(seen, places=tuple(misplaced(where) for where in seen.places))
+    task = BatchTask(Energy(), model, data, component)
+    assert together(task, swapped, set(), Gathered({}, lambda *_: None, slice(0, 3))) is None
+    assert verified(Energy(), model, data, component, swapped) < 1e-10  # row by row
     with pytest.raises(CapabilityError, match="dl-243"):
-        check_own(error, model, force=False)
-    check_own(error, model, force=True)
+        check_own(0.02, model, force=False)
+    check_own(0.02, model, force=True)
     check_own(1e-10, model, force=False)
 
 

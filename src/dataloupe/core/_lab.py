@@ -82,7 +82,7 @@ def merged(*facts: Facts) -> Facts:
         known = [one[name] for one in facts if name in one]
         if name.endswith("_error"):
             found[name] = max(known)
-        elif name in ("zero_rows", "not_finite"):
+        elif name.endswith("_rows") or name == "not_finite":
             found[name] = sum(known)
     return found
 

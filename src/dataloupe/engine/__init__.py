@@ -9,12 +9,12 @@ from dataloupe.engine._compute import Compute as Compute
 from dataloupe.engine._compute import Precision as Precision
 from dataloupe.engine._finetune import finetune as finetune
 from dataloupe.engine._gradients import Featuriser as Featuriser
-from dataloupe.engine._gradients import Pass as Pass
 from dataloupe.engine._gradients import both_sides as both_sides
 from dataloupe.engine._gradients import embeddings as embeddings
 from dataloupe.engine._gradients import features as features
 from dataloupe.engine._gradients import gradients as gradients
-from dataloupe.engine._gradients import pairs_of as pairs_of
+from dataloupe.engine._pass import Pass as Pass
+from dataloupe.engine._pass import pairs_of as pairs_of
 from dataloupe.engine._train import Backend as Backend
 from dataloupe.engine._train import Unit as Unit
 from dataloupe.engine._train import Work as Work

@@ -2,17 +2,19 @@
 
 import dataclasses
 import itertools
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad
+from torch.func import functional_call, grad_and_value
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from dataloupe._errors import CapabilityError
 from dataloupe.core import Direct, TorchModel, is_beside
+from dataloupe.engine._digest import RowDigest
 from dataloupe.engine._tape import Rules, Take, Tape, places_of, tap
 
 _NOTHING = Rules({}, {}, {}, {}, {})
@@ -132,6 +134,7 @@ class _Visit:
     unit: Unit
     given: Any
     gradients: list[Tensor | None]
+    outputs: list[Tensor]
 
 
 class Alone:
@@ -140,6 +143,21 @@ class Alone:
     def __init__(self, model: TorchModel, units: tuple[Unit, ...], anchor: Tensor) -> None:
         self.model, self.units, self.anchor = model, units, anchor
         self.visits: list[_Visit] = []
+        self.digest: RowDigest | None = None
+
+    def fits(self, batch: int) -> bool:
+        """Whether every tensor that went in or came out has one entry per row, where the survey saw them."""
+        return all(
+            len(tensors) == len(axes)
+            and all(
+                a is None or (a < t.ndim and t.shape[a] == batch) for t, a in zip(tensors, axes, strict=True)
+            )
+            for visit in self.visits
+            for tensors, axes in (
+                (_tensors(visit.given)[0], visit.unit.inputs),
+                (visit.outputs, visit.unit.outputs),
+            )
+        )
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -156,7 +174,8 @@ class Alone:
             if is_beside():
                 return out
             tensors, leaves, spec = _tensors(out)
-            visit = _Visit(unit, _detached((args, kwargs)), [None] * len(tensors))
+            detached = [tensor.detach() for tensor in tensors]
+            visit = _Visit(unit, _detached((args, kwargs)), [None] * len(tensors), detached)
             self.visits.append(visit)
             number = itertools.count()
             return tree_unflatten(
@@ -170,11 +189,18 @@ class Alone:
         return note
 
     def _tapped(self, visit: _Visit, i: int, tensor: Tensor) -> Tensor:
-        if not tensor.is_floating_point():
+        if not (tensor.is_floating_point() or tensor.is_complex()):
             return tensor
 
-        def show(gradient: Tensor) -> None:
+        visit_number = len(self.visits)
+
+        def show(gradient: Tensor) -> bool:
             visit.gradients[i] = gradient
+            if self.digest is None:
+                return False
+            axis = visit.unit.outputs[i] or 0
+            self.digest.add(("module", visit_number, i), gradient.movedim(axis, 0).flatten(1))
+            return self.digest.alone
 
         return tap(tensor.clone(), self.anchor, show)
 
@@ -182,7 +208,7 @@ class Alone:
         """Every noted call's gradients, example by example."""
         for visit in self.visits:
             for name, gradient in self._gradients(visit).items():
-                take(name, Direct(gradient if gradient.ndim > 1 else gradient[:, None]))  # of a lone number
+                take(name, Direct(gradient))
         self.visits.clear()
 
     def _gradients(self, visit: _Visit) -> dict[str, Tensor]:
@@ -204,18 +230,49 @@ class Alone:
             live = {own: params[name] for own, (name, _) in here.items() if name in params}
             out = _tensors(functional_call(module, {**fixed, **live}, args, kwargs))[0]
             pairs = zip(passed, gradients, strict=True)
-            return sum((out[i] * g.unsqueeze(visit.unit.outputs[i] or 0)).sum() for (i, _), g in pairs)  # type: ignore[return-value]
+            return sum(_inner(out[i], g.unsqueeze(visit.unit.outputs[i] or 0)) for (i, _), g in pairs)  # type: ignore[return-value]
 
         axes = (None, list(visit.unit.inputs), [visit.unit.outputs[i] for i, _ in passed])
         given = (params, inputs, [g for _, g in passed])
         try:
-            found = torch.vmap(grad(value), in_dims=axes)(*given)
-        except RuntimeError:  # an operation that cannot be batched (a recurrent kernel): one by one
-            found = _one_by_one(grad(value), axes, given)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "There is a performance drop")  # known, and not the user's
+                found, values = torch.vmap(grad_and_value(value), in_dims=axes)(*given)
+        except Exception:  # an operation that cannot be batched (a recurrent kernel, packed rows): one by one
+            found, values = _one_by_one(grad_and_value(value), axes, given)
+        self._check_rows(visit, passed, values)
         return {name: gradient.detach() for name, gradient in found.items()}
 
+    def _check_rows(self, visit: _Visit, passed: list[tuple[int, Tensor]], values: Tensor) -> None:
+        """The module gives a row alone what it gave it in its batch, along the gradients (else its rows meet inside)."""
+        expected, size = torch.zeros_like(values), torch.zeros_like(values)
+        for i, gradient in passed:
+            axis = visit.unit.outputs[i] or 0
+            rows = (
+                (visit.outputs[i].conj() * gradient).real
+                if gradient.is_complex()
+                else visit.outputs[i] * gradient
+            )
+            rows = rows.movedim(axis, 0).flatten(1)  # [b, numbers]
+            expected, size = expected + rows.sum(1), size + rows.abs().sum(1)
+        tolerance = max(1e-3, 16 * torch.finfo(values.dtype).eps)
+        if bool(((values.detach() - expected).abs() > tolerance * size + 1e-30).any()):
+            raise CapabilityError(
+                "dl-242",
+                asked="every example's own gradient",
+                found=f"the module {visit.unit.module or 'itself'} gives an example in a batch something else than alone",
+                do="make the forward pass treat examples apart (no statistics of the batch in evaluation)",
+            )
 
-def _one_by_one(function: Callable[..., dict[str, Tensor]], axes: Any, given: Any) -> dict[str, Tensor]:
+
+def _inner(output: Tensor, gradient: Tensor) -> Tensor:
+    """The real inner product, whose derivative by the output is the gradient."""
+    return (output.conj() * gradient).real.sum() if output.is_complex() else (output * gradient).sum()
+
+
+def _one_by_one(
+    function: Callable[..., tuple[dict[str, Tensor], Tensor]], axes: Any, given: Any
+) -> tuple[dict[str, Tensor], Tensor]:
     """What ``torch.vmap`` would give, by a loop."""
     _, inputs, gradients = given
     every = [*zip(inputs, axes[1], strict=True), *zip(gradients, axes[2], strict=True)]
@@ -224,8 +281,9 @@ def _one_by_one(function: Callable[..., dict[str, Tensor]], axes: Any, given: An
     def pick(tensors: list[Tensor], places: list[int | None], i: int) -> list[Tensor]:
         return [t if a is None else t.select(a, i) for t, a in zip(tensors, places, strict=True)]
 
-    found = [function(given[0], pick(inputs, axes[1], i), pick(gradients, axes[2], i)) for i in range(size)]
-    return {name: torch.stack([one[name] for one in found]) for name in given[0]}
+    rows = [function(given[0], pick(inputs, axes[1], i), pick(gradients, axes[2], i)) for i in range(size)]
+    stacked = {name: torch.stack([gradients[name] for gradients, _ in rows]) for name in given[0]}
+    return stacked, torch.stack([value.detach() for _, value in rows])
 
 
 def _detached(tree: Any) -> Any:

@@ -19,7 +19,7 @@ _TYPES = {"model": None, "fp32": torch.float32, "tf32": torch.float32, "bf16": t
 _HALF = (torch.float16, torch.bfloat16)
 FAR = 0.1
 """The relative distance from which gradients in reduced precision are no longer those of the model."""
-_ELSEWHERE = re.compile(
+ELSEWHERE = re.compile(
     "same device|different device|two devices|expected device|meta tensor|same dtype|should be the same|expected scalar type"
 )
 
@@ -145,7 +145,7 @@ class Compute:
         try:
             yield
         except RuntimeError as error:
-            if isinstance(error, DataloupeError) or not _ELSEWHERE.search(str(error)):
+            if isinstance(error, DataloupeError) or not ELSEWHERE.search(str(error)):
                 raise
             raise CapabilityError(
                 "dl-232",

@@ -18,14 +18,20 @@ Forward = Callable[[TorchModel, int], Tensor]
 """The outputs of so many examples."""
 
 
+class LayersDiffer(Exception):  # noqa: N818  (never reaches a user)
+    """Three examples pass other layers than two: nothing is learnt from them about larger batches."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Survey:
     """What the forward pass does with the parameters.
 
     ``ruled`` are those all of whose uses have a rule, and ``places`` where each of these calls has its batch;
     ``alone`` the modules that use the others, which ``why`` names with the function that has no rule.
-    Parameters in neither are not used: their gradient is 0. ``uses`` counts the ruled calls of each, ``numbers``
-    the numbers of all values of these calls for one example, ``largest`` those of the largest.
+    Parameters in neither are not used by these examples. ``uses`` counts the ruled calls of each, ``numbers``
+    the numbers of all values of these calls for one example, ``largest`` those of the largest. ``names`` are the
+    parameters of every watched call in order, ``elsewhere`` counts the uses of those in ``why``: what every batch is
+    compared with.
     """
 
     ruled: frozenset[str]
@@ -35,17 +41,22 @@ class Survey:
     uses: Mapping[str, int]
     numbers: int
     largest: int
+    names: tuple[frozenset[str], ...] = ()
+    elsewhere: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def survey(model: TorchModel, forward: Forward) -> Survey:
     """Passes with two and with three examples, until nothing new is learnt."""
-    why: dict[str, str] = {}
+    why: dict[str, str] = {
+        name: "complex numbers" for name, tensor in model.params.items() if tensor.is_complex()
+    }
     places: tuple[Where, ...] = ()
     longer: list[set[str]] = []
     while True:
-        params = {name: tensor for name, tensor in model.params.items() if name not in why}
         try:
-            (two, first), (three, second) = (_watch(model, params, forward, b, places) for b in (2, 3))
+            (two, first), (three, second) = (
+                _watch(model, forward, b, places, frozenset(why)) for b in (2, 3)
+            )
         except RuntimeError as error:
             newest = longer[len(places) - 1] if places else set()
             if isinstance(error, DataloupeError) or not newest:
@@ -69,13 +80,22 @@ def survey(model: TorchModel, forward: Forward) -> Survey:
             uses = Counter(name for names in two.names for name in names)
             sizes = [value.numel() // 3 for value in three.values]
             alone = units_of(model, forward, frozenset(why))
-            return Survey(frozenset(uses), found, alone, why, uses, sum(sizes), max(sizes, default=0))
+            names, elsewhere = tuple(map(frozenset, two.names)), dict(two.uses_elsewhere)
+            if (two.names, two.uses_elsewhere) != (three.names, three.uses_elsewhere):
+                raise LayersDiffer
+            return Survey(
+                frozenset(uses), found, alone, why, uses, sum(sizes), max(sizes, default=0), names, elsewhere
+            )
 
 
 def _watch(
-    model: TorchModel, params: Mapping[str, Tensor], forward: Forward, b: int, places: tuple[Where, ...]
+    model: TorchModel, forward: Forward, b: int, places: tuple[Where, ...], elsewhere: frozenset[str]
 ) -> tuple[Tape, Tensor]:
-    with torch.enable_grad(), warnings.catch_warnings(), Tape(params, b, RULES, places) as tape:
+    with (
+        torch.enable_grad(),
+        warnings.catch_warnings(),
+        Tape(model.params, b, RULES, places, elsewhere=elsewhere) as tape,
+    ):
         warnings.filterwarnings(
             "ignore", "The use of `x.T`"
         )  # of a value that has one more axis here: it breaks what follows

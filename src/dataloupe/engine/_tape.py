@@ -5,12 +5,15 @@ A :class:`Tape` watches the functions that a forward pass calls. Where one is gi
 brings the gradient of that value, and input and gradient are the factors. No gradient of a parameter is computed.
 
 Which axis of a value is the batch is not guessed: passes with batches of two and of three tell (:func:`survey`),
-and tell as well which parameters are used in a way that has no rule.
+and tell as well which parameters are used in a way that has no rule. Neither is trusted for other rows: in every
+batch :meth:`Tape.follows` compares the calls with those of the survey, and ``moves_rows`` tells of calls that can
+move data from one row of the batch to another.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -19,6 +22,8 @@ from torch.overrides import TorchFunctionMode
 
 from dataloupe._errors import BadInput
 from dataloupe.core import Contribution, Direct, Outer, is_beside
+from dataloupe.engine._digest import RowDigest
+from dataloupe.engine._row_moves import may_move_rows, read_as_number
 
 
 class Part(NamedTuple):
@@ -35,6 +40,17 @@ class Where(NamedTuple):
 
     place: Literal["own", "outer", "inner", "none", "odd"]
     axis: int = 0
+
+    def multiple(self, shape: torch.Size, batch: int) -> int:
+        """How many entries of the batch's axis belong to each row of a batch; 0 where they cannot be shared out evenly."""
+        if self.place == "none":
+            return 1
+        if self.axis >= len(shape):
+            return 0
+        size = shape[self.axis]
+        if self.place == "own":
+            return int(size == batch)
+        return size // batch if size % batch == 0 else 0
 
 
 class Kept(NamedTuple):
@@ -62,10 +78,13 @@ class Call:
     find: Callable[[Any], Part | None]
     batch: int
     where: Where
+    inputs: list[Kept] = dataclasses.field(default_factory=list)
 
     def keep(self, tensor: Tensor) -> Kept:
         """Keep an input for the backward pass."""
-        return Kept(tensor.detach(), tensor._version)
+        kept = Kept(tensor.detach(), tensor._version)
+        self.inputs.append(kept)
+        return kept
 
     def input(self, kept: Kept, features: int) -> Tensor:
         """An input as ``[b, t, ...]``, its last ``features`` axes as they are."""
@@ -109,6 +128,8 @@ class Tape(TorchFunctionMode):
     """Watches a forward pass of ``batch`` examples; ``take`` gets the contributions during the backward pass.
 
     ``places`` says where every tapped value has its batch. What comes after the last one is noted, not tapped.
+    Without (``None``) the batch is one row, to which every value belongs whole. Calls with parameters ``elsewhere``,
+    whose gradients are computed by other means, are counted and not tapped.
     """
 
     def __init__(
@@ -116,19 +137,29 @@ class Tape(TorchFunctionMode):
         params: Mapping[str, Tensor],
         batch: int,
         rules: Rules,
-        places: tuple[Where, ...] = (),
+        places: tuple[Where, ...] | None = (),
         take: Take | None = None,
+        elsewhere: Set[str] = frozenset(),
     ) -> None:
         super().__init__()
         self.batch, self.rules, self.take = batch, rules, take
         self.places = places
-        self.parts: dict[int, Part] = {id(tensor): Part(name) for name, tensor in params.items()}
+        self.parts: dict[int, Part] = {
+            id(tensor): Part(name) for name, tensor in params.items() if name not in elsewhere
+        }
+        self.elsewhere = {id(params[name]): name for name in elsewhere if name in params}
         self.alive: list[Tensor] = list(params.values())  # an id is of one tensor only while that one lives
         self.values: list[Tensor] = []
         self.count = 0
         self.names: list[set[str]] = []
+        self.multiples: list[int] = []
         self.unruled: list[tuple[str, str]] = []
         self.on_unruled: Callable[[str], None] = lambda _: None
+        self.uses_elsewhere: Counter[str] = Counter()
+        self.numbers_read: list[float | int | bool] = []
+        self.moves_rows = False
+        self.inputs: list[Kept] = []
+        self.digest: RowDigest | None = None
         self.anchor = torch.zeros((), requires_grad=True)
 
     def __torch_function__(
@@ -138,7 +169,10 @@ class Tape(TorchFunctionMode):
         kwargs = kwargs or {}
         given = {*self._named(args), *self._named(kwargs.values())}
         if not given or is_beside():
-            return self.rules.replaced.get(func, func)(*args, **kwargs)
+            value = self.rules.replaced.get(func, func)(*args, **kwargs)
+            if not is_beside():
+                self._note(func, args, kwargs, value)
+            return value
         if func in self.rules.opened:
             with self:
                 return self.rules.opened[func](*args, **kwargs)
@@ -146,6 +180,7 @@ class Tape(TorchFunctionMode):
             args, kwargs = self.rules.prepared[func](*args, **kwargs)
         value = func(*args, **kwargs)
         if not _holds_tensors(value):
+            self._note(func, args, kwargs, value)
             return value
         if func in self.rules.derived and self._derive(self.rules.derived[func], value, args, kwargs):
             return value
@@ -157,6 +192,36 @@ class Tape(TorchFunctionMode):
             self.unruled.append((name, getattr(func, "__name__", str(func))))
             self.on_unruled(name)
         return value
+
+    def _note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> None:
+        """What decides whether this batch is like others: numbers read from tensors, calls that may move rows."""
+        if self.elsewhere:
+            self.uses_elsewhere.update(
+                self.elsewhere[id(part)] for part in _leaves((args, kwargs)) if id(part) in self.elsewhere
+            )
+        if isinstance(value, bool | int | float) and read_as_number(func):
+            self.numbers_read.append(value)
+        elif not self.moves_rows:
+            self.moves_rows = may_move_rows(func, args, kwargs, self.batch)
+
+    def follows(self, names: tuple[frozenset[str], ...], uses_elsewhere: Mapping[str, int]) -> bool:
+        """Whether the calls of this batch were those of the survey, each with its rows shared out evenly."""
+        return (
+            not self.unruled
+            and self.uses_elsewhere == Counter(uses_elsewhere)
+            and tuple(map(frozenset, self.names)) == names
+            and all(self.multiples)
+        )
+
+    def check_inputs(self) -> None:
+        """Refuse inputs of layers that were changed in place since (dl-240)."""
+        for kept in self.inputs:
+            kept.read()
+
+    @property
+    def signature(self) -> tuple[Any, ...]:
+        """What can differ between batches whose calls are the same: entries for a row, numbers that code has read."""
+        return (*self.multiples, None, *self.numbers_read)
 
     def find(self, tensor: Any) -> Part | None:
         """The parameter behind an argument."""
@@ -184,34 +249,50 @@ class Tape(TorchFunctionMode):
         self, rule: Rule, value: Tensor, given: set[str], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor | None:
         number = self.count
-        where = self.places[number] if number < len(self.places) else Where("none")
-        gradients = rule(Call(self.find, self.batch, where), *args, **kwargs)
+        where = self._where(number, value)
+        call = Call(self.find, self.batch, where, self.inputs)
+        gradients = None if value.is_complex() else rule(call, *args, **kwargs)
         if self.take is None:
             self.values.append(value.detach().clone())
         self.count += 1  # with or without a rule, so that a call keeps its number from pass to pass
         self.names.append(given if gradients is not None else set())
         if gradients is None:
+            self.multiples.append(1)
             return None
-        if number >= len(self.places) or where.place == "odd":
+        multiple = where.multiple(value.shape, self.batch)
+        self.multiples.append(multiple)
+        if (self.places is not None and number >= len(self.places)) or where.place == "odd" or not multiple:
             return value
         if where.place == "none":
             lead = value.shape[1:] if value.shape[:1] == (1,) else value.shape
             value = value.expand(self.batch, *lead).clone()
-        return tap(value, self.anchor, lambda gradient: self._show(gradients, gradient))
+        return tap(value, self.anchor, lambda gradient: self._show(number, call, gradients, gradient))
 
-    def _show(self, gradients: Gradients, gradient: Tensor) -> None:
+    def _where(self, number: int, value: Tensor) -> Where:
+        if self.places is None:
+            return Where("own" if value.shape[:1] == (1,) else "outer")
+        return self.places[number] if number < len(self.places) else Where("none")
+
+    def _show(self, number: int, call: Call, gradients: Gradients, gradient: Tensor) -> bool:
+        """Hand on what a value's gradient tells; whether the graph is needed once more."""
+        if self.digest is not None:
+            self.digest.add(number, call.gradient(gradient, 0))
+            if self.digest.alone:
+                return True
         if self.take is not None:
             for part, found in gradients(gradient):
                 self.take(part.name, whole(part, found))
+        return False
 
     def backward(self, total: Tensor) -> None:
         """Every example's gradient of a sum of one value per example."""
+        again = self.digest is not None and self.digest.alone
         if total.requires_grad:
-            torch.autograd.grad(total, self.anchor, allow_unused=True)
+            torch.autograd.grad(total, self.anchor, allow_unused=True, retain_graph=again)
 
 
-def tap(value: Tensor, anchor: Tensor, show: Callable[[Tensor], None]) -> Tensor:
-    """The value; ``show`` gets its gradient in any backward pass to the anchor."""
+def tap(value: Tensor, anchor: Tensor, show: Callable[[Tensor], bool]) -> Tensor:
+    """The value; ``show`` gets its gradient in a backward pass to the anchor, in a further one if it says so."""
     if value._is_view():  # a change in place would make autograd copy its base
         value = torch.ops.aten._unsafe_view(value, value.shape)
     return _Tap.apply(value, anchor, show)
@@ -221,7 +302,7 @@ class _Tap(torch.autograd.Function):
     """The identity, in place; backward shows the gradient that passes."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, anchor: Tensor, show: Callable[[Tensor], None]) -> Tensor:  # noqa: ARG004
+    def forward(ctx: Any, value: Tensor, anchor: Tensor, show: Callable[[Tensor], bool]) -> Tensor:  # noqa: ARG004
         ctx.mark_dirty(value)
         ctx.show = show
         return value
@@ -229,7 +310,8 @@ class _Tap(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         show, ctx.show = ctx.show, None
-        show(gradient)
+        if show(gradient):
+            ctx.show = show
         return gradient, None, None
 
 
@@ -277,6 +359,15 @@ def _close(one: Tensor, other: Tensor) -> bool:
     """Alike but for rounding."""
     scale = float(one.abs().max()) if one.numel() else 0.0
     return bool(((one - other).abs() <= 1e-4 * scale).all())
+
+
+def _leaves(nested: Any) -> Iterator[Any]:
+    """What nested arguments hold."""
+    if isinstance(nested, list | tuple | dict):
+        for part in nested.values() if isinstance(nested, dict) else nested:
+            yield from _leaves(part)
+    else:
+        yield nested
 
 
 def _holds_tensors(value: Any) -> bool:

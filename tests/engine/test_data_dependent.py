@@ -1,0 +1,230 @@
+"""Layers whose work depends on the data: gradients are batch-of-one autograd's, rows sorted and shuffled, or refused by name."""
+
+
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dataloupe import Examples, Question, data, learners, outputs
+from dataloupe._errors import CapabilityError
+from dataloupe.core import TorchModel
+from dataloupe.engine import Pass, embeddings, gradients
+from dataloupe.engine._batch import BatchTask, differentiate
+from dataloupe.engine._digest import RowDigest, rows_meet
+from dataloupe.engine._pass import surveyed
+from dataloupe.engine._row_moves import may_move_rows
+from dataloupe.run import load_module
+
+BENCH = Path(__file__).parents[2] / "bench"
+sys.path.insert(0, str(BENCH))
+AUDIT = load_module(BENCH / "audit_zoo.py")
+sys.path.remove(str(BENCH))
+KINDS = [
+    "complex Fourier layer",
+    "complex linear layer",
+    "temperature",
+    "sparse table",
+    "weight norm",
+    "bag of embeddings",
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("order", ["sorted", "shuffled"])
+@pytest.mark.parametrize("name", [*AUDIT.DATA_DEPENDENT, *KINDS])
+def test_every_row_has_the_gradient_it_has_alone(name, order):
+    kind, what = AUDIT.verdict(name, order)
+    assert kind == "right", what
+
+
+@pytest.mark.parametrize("order", ["sorted", "shuffled"])
+@pytest.mark.parametrize("name", AUDIT.REFUSED)
+def test_rows_that_feel_each_other_are_refused(name, order):
+    assert AUDIT.verdict(name, order) == ("refused", "dl-242")
+
+
+class Routed(nn.Module):
+    """Rows go to an expert by their sign, as pieces."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        out = torch.zeros_like(x)
+        for expert, rows in ((self.one, x[:, 0] > 0), (self.two, x[:, 0] <= 0)):
+            rows = rows.nonzero()[:, 0]
+            out = out.index_add(0, rows, torch.tanh(expert(x[rows])))
+        return self.head(out)
+
+
+def routed(n=40):
+    torch.manual_seed(0)
+    module, x = Routed(), torch.randn(n, 4)
+    x[: n // 2, 0] = x[: n // 2, 0].abs()  # the first rows reach one expert only
+    x[n // 2 :, 0] = -x[n // 2 :, 0].abs()
+    rows = Examples(x, labels=torch.randint(0, 3, (n,)))
+    return Question(learners.Checkpoints(module, module.state_dict()), rows, rows[:5], outputs.margin)
+
+
+def test_the_certificate_counts_what_was_checked_and_what_went_singly():
+    question = routed()
+    facts = gradients(question, question.learner.models()[0], "train", lambda *_: None).facts
+    assert facts["checked_rows"] == 3 and facts["single_rows"] == 40 and facts["row_error"] < 1e-6
+    train, test = data.digits()
+    learner = learners.SGD(lambda: nn.Linear(64, 10), epochs=1)
+    plain = Question(learner, train[:50], test[:4], outputs.margin)
+    swept = gradients(plain, learner.model(learner.init(seed=0)), "train", lambda *_: None)
+    assert swept.facts["checked_rows"] == 3 and swept.facts["single_rows"] == 0
+
+
+def test_scores_do_not_depend_on_which_rows_come_first(tmp_path):
+    from dataloupe import TRAK, Lab
+
+    question = routed()
+    scores = TRAK(models=1, dim=64, ridge=1.0).attribute(question, Lab(tmp_path, progress=False)).scores
+    order = np.r_[39, 20, np.delete(np.arange(40), [39, 20])]
+    turned = Question(question.learner, question.train[order], question.targets, outputs.margin)
+    other = TRAK(models=1, dim=64, ridge=1.0).attribute(turned, Lab(tmp_path, progress=False)).scores
+    np.testing.assert_allclose(other, scores[:, order], atol=1e-5 * np.abs(scores).max())
+
+
+class Swapping(nn.Module):
+    """Exchanges two rows that hold a large number between its layers, by a product that no watch knows."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        large = (x[:, 0] > 50).to(x.dtype)
+        turn = torch.eye(len(x), dtype=x.dtype)
+        if len(x) > 3:  # rows one apart change places, and back at the end
+            turn = turn.roll(1, 0) if bool(large.any()) else turn
+        y = torch.einsum("ij,jk->ik", turn, x)
+        return torch.einsum("ij,ik->jk", turn, self.b(torch.tanh(self.a(y))))
+
+
+@pytest.mark.parametrize("place", [5, 17])
+def test_a_new_branch_in_a_late_batch_is_met_with_a_second_look(place):
+    torch.manual_seed(0)
+    module, x = Swapping(), torch.randn(24, 4)
+    x[place, 0] = 60.0
+    rows = Examples(x, labels=torch.randint(0, 3, (24,)))
+    question = Question(learners.Checkpoints(module, module.state_dict()), rows, rows[:5], outputs.margin)
+    kind = AUDIT.error(module, rows)
+    assert kind == (pytest.approx(0.0, abs=1e-5), 24)
+    assert question.n == 24
+
+
+def test_a_row_whose_gradient_goes_elsewhere_is_named(monkeypatch):
+    question = routed()
+    monkeypatch.setattr("dataloupe.engine._batch.rows_meet", lambda *_: False)
+    monkeypatch.setattr("dataloupe.engine._tape.Tape.follows", lambda *_: True)
+    monkeypatch.setattr("dataloupe.engine._pass.spread_rows", lambda n, k: torch.arange(min(n, k)))
+    with pytest.raises(CapabilityError, match=r"dl-24[23].*row \d+"):
+        gradients(question, question.learner.models()[0], "train", lambda *_: None)
+
+
+def test_digests_tell_whether_rows_meet():
+    first, second = RowDigest(alone=True), RowDigest(alone=False)
+    g, u, v = torch.randn(6, 5), torch.rand(6) + 1, torch.ones(6)
+    first.add(0, g * u[:, None])
+    second.add(0, g)
+    assert not rows_meet(first, second, u, v, 1e-3, 1e-7)
+    mixed = RowDigest(alone=False)
+    mixed.add(0, g[[1, 0, 2, 3, 4, 5]])
+    swapped = RowDigest(alone=True)
+    swapped.add(0, (g * u[:, None])[[1, 0, 2, 3, 4, 5]])
+    assert rows_meet(swapped, mixed, u, v, 1e-3, 1e-7)
+
+
+@pytest.mark.parametrize(
+    ("call", "moves"),
+    [
+        ((torch.Tensor.__getitem__, lambda x: (x, x[:, 0] > 0)), True),
+        ((torch.Tensor.__getitem__, lambda x: (x, torch.tensor([3, 1, 2, 0, 4, 5, 6]))), True),
+        (
+            (torch.Tensor.__getitem__, lambda x: (x, (torch.arange(7), torch.zeros(7, dtype=torch.long)))),
+            False,
+        ),
+        ((torch.Tensor.__getitem__, lambda x: (x, slice(0, 3))), False),
+        ((torch.Tensor.__getitem__, lambda x: (x, (slice(None), torch.tensor([0, 2])))), False),
+        ((torch.nonzero, lambda x: (x,)), True),
+        ((torch.Tensor.mean, lambda x: (x, 0)), True),
+        ((torch.Tensor.mean, lambda x: (x, 1)), False),
+        ((torch.softmax, lambda x: (x, -1)), False),
+        ((torch.argsort, lambda x: (x[:, 0],)), True),
+        ((torch.argsort, lambda x: (x, 1)), False),
+        ((torch.flip, lambda x: (x, (0,))), True),
+        ((torch.matmul, lambda x: (torch.eye(7), x)), True),
+        ((torch.matmul, lambda x: (x, torch.eye(3))), False),
+        ((torch.gather, lambda x: (x, 1, torch.zeros(7, 1, dtype=torch.long))), False),
+        ((torch.index_select, lambda x: (x, 0, torch.arange(3))), True),
+        ((torch.relu, lambda x: (x,)), False),
+    ],
+)
+def test_calls_that_can_move_rows(call, moves):
+    function, arguments = call
+    x = torch.randn(7, 3, requires_grad=True)
+    assert may_move_rows(function, arguments(x), {}, 7) == moves
+
+
+class Raises(nn.Module):
+    def __init__(self, what):
+        super().__init__()
+        self.inner, self.what = Inner(what), what
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+class Inner(nn.Module):
+    def __init__(self, what):
+        super().__init__()
+        self.a, self.what = nn.Linear(4, 3), what
+
+    def forward(self, x):
+        if self.what is not None:
+            raise self.what("not like this")
+        return self.a(x)
+
+
+@pytest.mark.parametrize(
+    "what", [RuntimeError, ValueError, KeyError, AttributeError, NotImplementedError, IndexError]
+)
+def test_what_a_module_raises_is_named_with_the_module(what):
+    module, rows = Raises(what), Examples(torch.randn(6, 4), labels=torch.zeros(6).long())
+    model = TorchModel(module, {name: p.detach() for name, p in module.named_parameters()})
+    question = Question(learners.SGD(lambda: nn.Linear(4, 3), epochs=1), rows, rows[:2], outputs.margin)
+    for work in (lambda: Pass(question, model, "train"), lambda: embeddings(question, model)):
+        with pytest.raises(
+            CapabilityError, match=rf"dl-250.*{what.__name__} in inner \(Inner\).*not like this"
+        ) as raised:
+            work()
+        assert isinstance(raised.value.__cause__, what)
+
+
+def test_a_batch_that_fails_only_as_a_batch_is_taken_apart():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+    model = TorchModel(module, {name: p.detach() for name, p in module.named_parameters()})
+    rows = Examples(torch.randn(6, 4), labels=torch.randint(0, 3, (6,)))
+    seen = surveyed(outputs.margin, model, rows)
+    task = BatchTask(outputs.margin, model, rows.take(range(6)), rows.labels * 0)
+    sums = {}
+    for known in (seen, None):
+        found = {name: torch.zeros(6, p.numel()) for name, p in model.params.items()}
+
+        def use(name, uses, place, found=found):
+            found[name][place] += sum(part.product().flatten(1) for part in uses)
+
+        result = differentiate(task, known, set(), use, seen.uses, slice(0, 6))
+        assert result.singly == (6 if known is None else 0)
+        sums[known is None] = torch.cat(list(found.values()), 1)
+    torch.testing.assert_close(sums[True], sums[False])
