@@ -80,11 +80,11 @@ def survey(model: TorchModel, forward: Forward) -> Survey:
             uses = Counter(name for names in two.names for name in names)
             sizes = [value.numel() // 3 for value in three.values]
             alone = units_of(model, forward, frozenset(why))
-            names, elsewhere = tuple(map(frozenset, two.names)), dict(two.uses_elsewhere)
+            calls, elsewhere = tuple(map(frozenset, two.names)), dict(two.uses_elsewhere)
             if (two.names, two.uses_elsewhere) != (three.names, three.uses_elsewhere):
                 raise LayersDiffer
             return Survey(
-                frozenset(uses), found, alone, why, uses, sum(sizes), max(sizes, default=0), names, elsewhere
+                frozenset(uses), found, alone, why, uses, sum(sizes), max(sizes, default=0), calls, elsewhere
             )
 
 
