@@ -21,7 +21,7 @@ from featurise import case
 from torch import nn
 
 import dataloupe as dl
-from dataloupe.core import Question, TorchModel
+from dataloupe.core import Question, TorchModel, torch_model
 from dataloupe.engine import Featuriser, Pass, _checks, _pass, _tape
 from dataloupe.solve import FactoredSketch
 
@@ -67,7 +67,7 @@ def masked_encoder() -> tuple[Question, TorchModel]:
     mask = (torch.arange(32) < torch.randint(8, 33, (512, 1))).long()
     data = dl.Examples({"input_ids": ids * mask, "attention_mask": mask}, labels=torch.randint(0, 2, (512,)))
     source = dl.Checkpoints(module, module.state_dict())
-    return Question(source, data, data[:4], dl.outputs.margin), source.models()[0]
+    return Question(source, data, data[:4], dl.outputs.margin), torch_model(source.models()[0])
 
 
 def measure(*, quick: bool) -> list[tuple[str, str, str]]:

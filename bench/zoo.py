@@ -156,9 +156,10 @@ def hf_mixtral(g: torch.Generator) -> Made:
 
     config = MixtralConfig(
         vocab_size=20, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, num_local_experts=4, num_experts_per_tok=2, num_labels=C, pad_token_id=0,
+        num_key_value_heads=1, num_local_experts=4, num_experts_per_tok=2, pad_token_id=0,
         max_position_embeddings=32,
     )  # fmt: skip
+    config.num_labels = C
     return MixtralForSequenceClassification(config), {"input_ids": tokens(g)}
 
 
