@@ -116,7 +116,10 @@ def test_rows_that_cannot_be_picked_are_refused(rows):
     assert digits()[np.array([True, False, True, False])].labels.tolist() == [0, 2]
 
 
-@pytest.mark.parametrize("labels", [[1.9], [[1]], [0, 1], [float("nan")], ["b"], [1j], torch.ones(2)])
+@pytest.mark.parametrize(
+    "labels",
+    [[1.9], [[1]], [0, 1], [float("nan")], torch.tensor([torch.inf]), [1e300], ["b"], [1j], torch.ones(2)],
+)
 def test_labels_of_another_kind_are_not_put_in_place(labels):
     with pytest.raises(BadInput, match="dl-1(34|26|25|05)"):
         digits().with_labels([0], labels)

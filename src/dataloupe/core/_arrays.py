@@ -6,11 +6,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from dataloupe._errors import BadInput
 from dataloupe._typing import Array, Inputs
+from dataloupe.core._containers import (
+    NUMBERS,
+    check_hidden,
+    check_source,
+    column_names,
+    is_pythons_own,
+    listed,
+    no_array,
+    ragged,
+    rows_of_list,
+)
 
 BLOCK_NUMBERS = 1 << 22
 """Checks read so many numbers at a time, so that a memory map larger than the memory can be checked."""
@@ -23,7 +34,6 @@ _DTYPES = {
     *(torch.complex64, torch.complex128),
 }
 _TEXT_KINDS = "UST"  # NumPy's fixed-width, byte and variable-width strings
-_NUMBERS = "give a tensor or array of numbers [n, ...] with one row per example"
 
 
 def as_inputs(inputs: Any) -> Inputs:
@@ -39,7 +49,7 @@ def as_inputs(inputs: Any) -> Inputs:
         return {name: as_tensor(part, f"inputs[{name!r}]") for name, part in inputs.items()}
     if isinstance(inputs, tuple):
         if not inputs:
-            raise BadInput("dl-125", asked="inputs by position", found="an empty tuple", do=_NUMBERS)
+            raise BadInput("dl-125", asked="inputs by position", found="an empty tuple", do=NUMBERS)
         return tuple(as_tensor(part, f"inputs[{i}]") for i, part in enumerate(inputs))
     return as_tensor(inputs, "inputs")
 
@@ -60,19 +70,19 @@ def as_tensor(given: Any, part: str) -> Tensor:
     """
     if isinstance(given, Tensor):
         return _checked(given, part)
-    rows = _list_of(given, part)
+    rows = rows_of_list(given, part)
     if rows is not None and rows and all(isinstance(row, Tensor) for row in rows):
         return _stacked([_checked(row, part, rows_only=False) for row in rows], part)
     array = as_array(given if rows is None else rows, part)
     if array.dtype.kind == "O":
         array = _array_of_objects(array, part)
     _check_kind(array, part, _columns_of_text(given))
-    if rows is not None and array.dtype == np.float64 and _pythons_own(rows):
+    if rows is not None and array.dtype == np.float64 and is_pythons_own(rows):
         with np.errstate(over="ignore"):  # what overflows is refused as an infinity
             array = array.astype(np.float32)
     if array.ndim == 0:
         raise BadInput(
-            "dl-125", asked=f"{part} [n, ...]", found=f"the single value {array.item()!r}", do=_NUMBERS
+            "dl-125", asked=f"{part} [n, ...]", found=f"the single value {array.item()!r}", do=NUMBERS
         )
     return _checked(torch.from_numpy(_shareable(array)), part)
 
@@ -80,40 +90,66 @@ def as_tensor(given: Any, part: str) -> Tensor:
 def as_array(given: Any, part: str) -> Array:
     """`given` as a NumPy array, read by position; text and objects are left for the caller to judge."""
     if isinstance(given, np.ma.MaskedArray):
-        _check_hidden(given, part)
+        check_hidden(given, part)
         return np.asarray(given.data)
     if isinstance(given, Sequence) and not isinstance(given, str | bytes):
-        _check_hidden(given, part)
+        check_hidden(given, part)
     elif not hasattr(given, "__array__") and not isinstance(given, int | float | complex):
-        raise _no_array(given, part)
+        raise no_array(given, part)
     try:
         return np.asarray(given)
     except ValueError as error:
         if "inhomogeneous" not in str(error):
-            raise _no_array(given, part) from error
-        raise _ragged(given, part) from error
+            raise no_array(given, part) from error
+        raise ragged(given, part) from error
     except Exception as error:  # whatever a foreign container raises, it gave no array
-        raise _no_array(given, part) from error
+        raise no_array(given, part) from error
 
 
 def as_column(given: Any, part: str) -> list[Any] | Array:
     """One value per example, by position: a list, or an array where the values are numbers, dates or rows of them."""
     if isinstance(given, Tensor):
-        given = given.detach().cpu()
-        return (given.float() if given.dtype == torch.bfloat16 else given).numpy()
-    _check_source(given, part)
-    frame = hasattr(given, "columns")
-    if isinstance(given, str | bytes | Mapping | Set) or frame or not hasattr(given, "__len__"):
+        return as_numpy(_checked(given, part))
+    check_source(given, part)
+    frame = column_names(given) is not None
+    single = getattr(given, "ndim", 1) == 0
+    if isinstance(given, str | bytes | Mapping | Set) or frame or single or not hasattr(given, "__len__"):
         raise BadInput(
             "dl-125",
             asked=f"{part}: one value per example, in order",
-            found="a data frame" if frame else f"a {type(given).__name__}",
+            found="a data frame"
+            if frame
+            else f"a {type(given).__name__}" + (" of one value" if single else ""),
             do="give a list, an array or one column of a data frame",
         )
     if not hasattr(given, "__array__"):
-        return list(given)
+        return listed(given, part)
     array = as_array(given, part)
     return array.tolist() if array.dtype.kind in "O" + _TEXT_KINDS and array.ndim == 1 else array
+
+
+def as_numpy(tensor: Tensor) -> Array:
+    """A tensor as an array; of bfloat16, which NumPy has not, as float32."""
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def whole_numbers(given: Any) -> Int[np.ndarray, "..."] | str:
+    """`given` as whole numbers, by position; or what stands in place of them, in words."""
+    if isinstance(given, Tensor):
+        plain = given.layout == torch.strided and not given.is_quantized and given.device.type != "meta"
+        whole = plain and given.dtype in _DTYPES and not (given.is_floating_point() or given.is_complex())
+        if not whole or (given.dtype == torch.bool and given.numel()):
+            return f"{given.dtype} of shape {tuple(given.shape)}"
+        return whole_rows(given.detach().cpu()).numpy()
+    try:
+        array = as_array(given, "rows")
+    except BadInput as error:
+        return error.found
+    if array.size == 0:
+        return np.zeros(array.shape, np.int64)
+    if array.dtype.kind not in "iu" or array.max() >= 2**63:
+        return f"{array.dtype} of shape {array.shape}"
+    return array.astype(np.int64)
 
 
 def whole_rows(rows: Tensor) -> Tensor:
@@ -122,7 +158,7 @@ def whole_rows(rows: Tensor) -> Tensor:
         return rows
     whole = rows.to(torch.int64)
     if rows.dtype == torch.uint64 and bool((whole < 0).any()):
-        raise BadInput("dl-125", asked="whole numbers", found="numbers of 2^63 and more", do=_NUMBERS)
+        raise BadInput("dl-125", asked="whole numbers", found="numbers of 2^63 and more", do=NUMBERS)
     return whole
 
 
@@ -168,7 +204,7 @@ def _checked(tensor: Tensor, part: str, *, rows_only: bool = True) -> Tensor:
     )
     if strange is not None:
         raise BadInput(
-            "dl-125", asked=f"{part} [n, ...]", found=strange, do=f"{_NUMBERS}, such as x.to_dense()"
+            "dl-125", asked=f"{part} [n, ...]", found=strange, do=f"{NUMBERS}, such as x.to_dense()"
         )
     if type(tensor) is not Tensor or tensor.requires_grad:
         tensor = tensor.detach().as_subclass(Tensor)
@@ -177,7 +213,7 @@ def _checked(tensor: Tensor, part: str, *, rows_only: bool = True) -> Tensor:
 
 def _stacked(rows: list[Tensor], part: str) -> Tensor:
     if len({row.shape for row in rows}) > 1:
-        raise _ragged(rows, part)
+        raise ragged(rows, part)
     return torch.stack(rows)
 
 
@@ -218,18 +254,18 @@ def _is_mapped(array: Any) -> bool:
 def _array_of_objects(array: Array, part: str) -> Array:
     """An array of Python objects as numbers, if each is a number or an array of one shape."""
     if array.ndim == 0:
-        raise _no_array(array.item(), part)
+        raise no_array(array.item(), part)
     rows = array.tolist()
-    _check_hidden(rows, part)
+    check_hidden(rows, part)
     try:
         return np.array([row.numpy(force=True) if isinstance(row, Tensor) else row for row in rows])
     except ValueError as error:
-        raise _ragged(rows, part) from error
+        raise ragged(rows, part) from error
 
 
 def _columns_of_text(frame: Any) -> str:
     """The columns of a data frame that hold no numbers, in words; nothing for anything else."""
-    names = list(getattr(frame, "columns", []))
+    names = column_names(frame)
     if not names or not hasattr(frame, "__array__"):
         return ""
     kinds = [np.asarray(frame[name]).dtype.kind for name in names]
@@ -277,91 +313,3 @@ def _odd_object(array: Array) -> str:
             row = place // max(1, array.size // len(array))
             return f"{'None' if cell is None else f'a {type(cell).__name__}'} in row {row}"
     return "numbers above 64 bits"
-
-
-# --- containers --------------------------------------------------------------------------------------------
-
-
-def _list_of(given: Any, part: str) -> list[Any] | None:
-    """The rows of a list; None for anything that is no list."""
-    _check_source(given, part)
-    if not isinstance(given, Sequence) or isinstance(given, str | bytes | bytearray | memoryview):
-        return None
-    rows = list(given)
-    first = rows[0] if rows else None
-    if isinstance(first, Mapping):
-        raise _rows_of("dicts", "{name: np.stack([row[name] for row in rows]) for name in names}", part)
-    if isinstance(first, tuple) and any(np.ndim(cell) for cell in first if not isinstance(cell, str)):
-        raise _rows_of(
-            "tuples of arrays",
-            "np.stack([x for x, _ in rows]), and the labels by labels=[y for _, y in rows]",
-            part,
-        )
-    return rows
-
-
-def _pythons_own(rows: list[Any]) -> bool:
-    """Whether nested lists hold Python's own numbers, whose floats torch reads as float32."""
-    first: Any = rows
-    while isinstance(first, list | tuple) and first:
-        first = first[0]
-    return type(first) in (float, int, bool)
-
-
-def _rows_of(what: str, do: str, part: str) -> BadInput:
-    return BadInput("dl-129", asked=f"{part} as arrays", found=f"a list of {what}", do=f"give {do}")
-
-
-def _check_source(given: Any, part: str) -> None:
-    """Refuse data sets and loaders, which have to be read into arrays first (dl-129)."""
-    name = type(given).__name__
-    if isinstance(given, TensorDataset):
-        do = "give its tensors: Examples(dataset.tensors[0], labels=dataset.tensors[1])"
-    elif isinstance(given, DataLoader | IterableDataset):
-        do = "read it once in order, without shuffling or augmentation: torch.cat([x for x, _ in loader])"
-    elif isinstance(given, Dataset):
-        do = "stack its rows: torch.stack([dataset[i][0] for i in range(len(dataset))]); augmentation belongs to the learner"
-    elif hasattr(given, "column_names") and hasattr(given, "features"):
-        do = 'give its columns: Examples(np.asarray(dataset["x"]), labels=dataset["label"], texts=dataset["text"])'
-    else:
-        return
-    raise BadInput("dl-129", asked=f"{part} as arrays", found=f"a {name}", do=do)
-
-
-def _check_hidden(given: Any, part: str) -> None:
-    """Refuse masked values anywhere in nested lists: their mask would be lost, and the number under it used (dl-127)."""
-    if isinstance(given, np.ma.MaskedArray):
-        hidden = np.ma.getmaskarray(given)
-        if not hidden.any():
-            return
-        raise BadInput(
-            "dl-127",
-            asked=part,
-            found=f"a masked array that hides {int(hidden.sum())} values",
-            do="drop these rows, or fill them yourself: x.filled(np.nan) for a learner that takes NaN",
-        )
-    if isinstance(given, list | tuple):
-        for row in given:
-            if isinstance(row, list | tuple | np.ma.MaskedArray):
-                _check_hidden(row, part)
-
-
-def _no_array(given: Any, part: str) -> BadInput:
-    sparse = hasattr(given, "toarray")
-    return BadInput(
-        "dl-125",
-        asked=f"{part} as numbers",
-        found=f"a {type(given).__name__}" if given is not None else "None",
-        do="give x.toarray()" if sparse else _NUMBERS,
-    )
-
-
-def _ragged(rows: Any, part: str) -> BadInput:
-    sizes = sorted({np.shape(row)[:1] or (0,) for row in rows if not isinstance(row, str | Mapping)})
-    shown = f": lengths {sizes[0][0]} to {sizes[-1][0]}" if len(sizes) > 1 else ""
-    return BadInput(
-        "dl-128",
-        asked=f"{part} [n, ...]: rows of one shape",
-        found=f"rows of different shapes{shown}",
-        do="pad them to one length (sequences: with an attention_mask), or resize them",
-    )

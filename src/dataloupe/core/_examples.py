@@ -12,7 +12,14 @@ from torch import Tensor
 from dataloupe._errors import BadInput
 from dataloupe._identity import array_digest, identity
 from dataloupe._typing import Array, Inputs
-from dataloupe.core._arrays import as_inputs, as_labels, first_rows_not_finite, whole_rows
+from dataloupe.core._arrays import (
+    as_array,
+    as_inputs,
+    as_labels,
+    first_rows_not_finite,
+    whole_numbers,
+    whole_rows,
+)
 from dataloupe.core._looks import as_images, as_meta, as_names, as_texts, check_names
 
 
@@ -170,8 +177,8 @@ class Examples:
     def __getitem__(self, rows: Any) -> "Examples":
         """Some rows (a slice, row numbers or a boolean mask) as examples of their own, numbered anew from 0."""
         try:
-            ids = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
-        except (IndexError, TypeError, ValueError, RuntimeError) as error:
+            ids = np.arange(len(self))[rows if isinstance(rows, slice) else as_array(rows, "rows")]
+        except (IndexError, TypeError, ValueError) as error:  # NumPy's, and dl-125
             raise BadInput(
                 "dl-106",
                 asked=f"some rows of {len(self)}",
@@ -267,19 +274,14 @@ def gather(part: Tensor, ids: Int[Tensor, "..."], *, every: bool) -> Tensor:
 
 def _row_ids(ids: Any, n: int) -> tuple[Int[Tensor, "..."], int]:
     """Ids as int64, and the lowest of them; -1 stands for no row (dl-133)."""
-    array = ids.detach().cpu() if isinstance(ids, Tensor) else np.asarray(ids)
-    if array.shape and 0 in array.shape:
-        return torch.zeros(array.shape, dtype=torch.int64), 0
-    if isinstance(array, np.ndarray) and array.dtype.kind in "iu":
-        array = torch.from_numpy(array.astype(np.int64))
-    if isinstance(array, Tensor) and not array.is_floating_point() and array.dtype != torch.bool:
-        whole = whole_rows(array)
-        lowest, highest = (int(bound) for bound in torch.aminmax(whole))
-        if lowest >= -1 and highest < n:
-            return whole, lowest
-        wrong = f"ids from {lowest} to {highest}"
+    array = whole_numbers(ids)
+    if isinstance(array, str):
+        wrong = array
     else:
-        wrong = f"ids of {array.dtype}"
+        lowest, highest = (int(array.min()), int(array.max())) if array.size else (0, -1)
+        if lowest >= -1 and highest < n:
+            return torch.from_numpy(array), lowest
+        wrong = f"numbers from {lowest} to {highest}"
     raise BadInput(
         "dl-133",
         asked=f"rows of {n} examples by number",
@@ -290,11 +292,13 @@ def _row_ids(ids: Any, n: int) -> tuple[Int[Tensor, "..."], int]:
 
 def _new_labels(labels: Any, count: int, like: Tensor) -> Tensor:
     """Other labels for `count` rows, as the type that labels have: one for all, or one each (dl-134)."""
-    new = as_labels([labels] if np.ndim(labels) == 0 else labels)
-    whole = not new.is_floating_point() or bool((new == new.round()).all())
-    if not (like.is_floating_point() or whole) or not (
-        new.shape[1:] == like.shape[1:] and len(new) in ((1, count) if np.ndim(labels) == 0 else (count,))
-    ):
+    single = isinstance(labels, int | float | np.generic) or (
+        isinstance(labels, Tensor | np.ndarray) and labels.ndim == 0
+    )
+    new = as_labels([labels] if single else labels)
+    whole = not new.is_floating_point() or bool(((new == new.round()) & (new.abs() < 2**53)).all())
+    fits = new.shape[1:] == like.shape[1:] and len(new) == (1 if single else count)
+    if not fits or not (like.is_floating_point() or whole):
         raise BadInput(
             "dl-134",
             asked=f"other labels for {count} rows, {like.dtype} of shape {(count, *like.shape[1:])}",
@@ -325,17 +329,16 @@ def check_ids(ids: Any, n: int, what: str) -> Array:
 
     Raises ``BadInput`` dl-108 (empty), dl-109 (outside), dl-110 (duplicates), dl-111 (not whole numbers).
     """
-    array = np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids)
-    if array.size == 0:
+    array = whole_numbers(ids)
+    if not isinstance(array, str) and array.size == 0:
         raise BadInput("dl-108", asked=what, found="an empty list", do="name at least one row")
-    if array.dtype == bool or not np.issubdtype(array.dtype, np.integer) or array.ndim != 1:
+    if isinstance(array, str) or array.ndim != 1:
         raise BadInput(
             "dl-111",
             asked=f"{what}: row numbers in one list",
-            found=f"{array.dtype} of shape {array.shape}",
+            found=array if isinstance(array, str) else f"{array.dtype} of shape {array.shape}",
             do="give whole row numbers; for a boolean mask use numpy.flatnonzero(mask)",
         )
-    array = array.astype(np.int64)
     if array.min() < 0 or array.max() >= n:
         bad = int(array[(array < 0) | (array >= n)][0])
         raise BadInput(

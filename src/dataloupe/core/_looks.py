@@ -9,7 +9,8 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._typing import Array
-from dataloupe.core._arrays import as_column, as_tensor
+from dataloupe.core._arrays import as_column, as_numpy, as_tensor
+from dataloupe.core._containers import column_names
 
 
 def as_images(images: Any) -> UInt8[np.ndarray, "n h w *c"]:
@@ -17,7 +18,7 @@ def as_images(images: Any) -> UInt8[np.ndarray, "n h w *c"]:
 
     Raises ``BadInput`` dl-130 for another shape, and for numbers outside 0 to 255 or, if they are no whole numbers, outside 0 to 1.
     """
-    array = as_tensor(images, "images").numpy()
+    array = as_numpy(as_tensor(images, "images"))
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     do = "give images=... as uint8, [n, h, w] for gray or [n, h, w, 3] for RGB"
@@ -44,14 +45,24 @@ def as_texts(texts: Any) -> list[str]:
     """One string per example (dl-131)."""
     column = as_column(texts, "texts")
     for row, text in enumerate(column):
-        if not isinstance(text, str):
+        if not isinstance(text, str) or not _is_unicode(text):
+            kind = "half a character" if isinstance(text, str) else type(text).__name__
             raise BadInput(
                 "dl-131",
                 asked="texts: one string per example",
-                found=f"{text if text is None else type(text).__name__} in row {row}",
+                found=f"{'None' if text is None else kind} in row {row}",
                 do="give strings, an empty one where there is no text",
             )
     return [str(text) for text in column]
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a page can hold it: surrogates that stand alone, of bytes read wrongly, cannot be written."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def as_names(names: Any) -> list[str]:
@@ -65,7 +76,16 @@ def as_names(names: Any) -> list[str]:
                 do="give a list of names in the order of the labels",
             )
         names = [names[number] for number in range(len(names))]
-    return [str(name) for name in (names if isinstance(names, str) else as_column(names, "names"))]
+    column = names if isinstance(names, str) else as_column(names, "names")
+    for number, name in enumerate(column):
+        if not isinstance(name, str | int | float | np.integer | np.floating) or not _is_unicode(str(name)):
+            raise BadInput(
+                "dl-132",
+                asked="names: one string for each label",
+                found=f"a {type(name).__name__} for label {number}",
+                do="give strings: names=[str(name) for name in names]",
+            )
+    return [str(name) for name in column]
 
 
 def check_names(names: list[str], labels: Tensor) -> None:
@@ -81,14 +101,14 @@ def check_names(names: list[str], labels: Tensor) -> None:
 
 def as_meta(meta: Any) -> dict[str, list[Any] | Array]:
     """Named columns with one value per example, of a dict or a data frame (dl-125)."""
-    names = list(getattr(meta, "columns", () if meta is None else meta))
-    if not (meta is None or isinstance(meta, Mapping) or hasattr(meta, "columns")) or len(
-        set(map(str, names))
-    ) != len(names):
+    names = column_names(meta)
+    if names is None and (meta is None or isinstance(meta, Mapping)):
+        names = list(meta or ())
+    if names is None or len(set(map(str, names))) != len(names):
         raise BadInput(
             "dl-125",
             asked="meta: columns by name",
-            found=f"a {type(meta).__name__}" if not names else f"the names {names[:4]}",
+            found=f"a {type(meta).__name__}" if names is None else f"the names {names[:4]}",
             do='give a dict of columns, each name once: meta={"source": [...]}',
         )
     return {str(name): as_column(meta[name], f"meta[{name!r}]") for name in names}
