@@ -9,7 +9,7 @@ from dataloupe import outputs
 from dataloupe._errors import BadInput
 from dataloupe.apps import answered, generate
 from dataloupe.core import IGNORED, MemoryLab, Question, Rows, TorchModel, next_tokens
-from dataloupe.learners import SGD
+from dataloupe.learners import SGD, Checkpoints
 from dataloupe.methods import TRAK
 
 V = 6
@@ -110,3 +110,35 @@ class NoLogits:
 
 def test_rows_of_a_generation_are_rows():
     assert isinstance(answered([[1]], [[2]]).take([0]), Rows)
+
+
+@pytest.mark.parametrize("prompts", [["text"], "text", [[5], "text"], [["text"]]])
+@pytest.mark.usefixtures("unchecked")
+def test_text_is_to_be_tokenised_first(prompts):
+    with pytest.raises(BadInput, match="dl-769") as told:
+        answered(prompts, prompts)
+    assert "tokenise it first" in told.value.do or "no tokens" in told.value.found
+    with pytest.raises(BadInput, match="dl-769"):
+        generate(chain(), prompts)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_rows_of_other_kinds():
+    """Tensors and arrays are taken; what is no row is named."""
+    right = answered([[1, 2], [3]], [[4], [5, 0]]).inputs["input_ids"]
+    for kind in (torch.tensor, np.array, tuple):
+        data = answered([kind([1, 2]), kind([3])], [kind([4]), kind([5, 0])])
+        assert torch.equal(data.inputs["input_ids"], right)
+        assert generate(chain(), [kind([1, 2])], most=1).inputs["input_ids"].shape == (1, 3)
+    for wrong in (3, None, {1: 2}):
+        with pytest.raises(BadInput, match=r"dl-769.*found: a \w+"):
+            answered([wrong], [[1]])
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_module_that_predicts_nothing_is_named_with_the_line_to_write():
+    module = Markov()
+    with pytest.raises(BadInput, match=r"dl-769.*Markov.*a module of torch.*Checkpoints\(model, model\)"):
+        generate(module, [[1]])
+    (model,) = Checkpoints(module, module).models()
+    assert generate(model, [[1]], most=2).inputs["input_ids"].shape == (1, 3)

@@ -1,6 +1,11 @@
 """Attributions as files and sparse matrices: what is written comes back, bit for bit."""
 
+import json
+import os
 import sys
+import zipfile
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ from safetensors.numpy import load_file
 
 from dataloupe._errors import BadInput, CapabilityError, StoreError
 from dataloupe.core import DenseAttribution, Info, Uncertainty
+from dataloupe.formats import _export as export_module
 from dataloupe.formats import _sparse, export, from_sparse, read_attribution, to_sparse
 
 ENDINGS = ["a.safetensors", "a.npz", "a.parquet"]
@@ -211,3 +217,53 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         export(attribution(seed=2), path)
     assert path.read_bytes() == before
     assert [found.name for found in tmp_path.iterdir()] == ["a.npz"]
+
+
+# --- files made to do harm ---
+
+
+def archive(path: Path, **facts: Any) -> Path:
+    """A small sparse archive, its facts changed."""
+    export(attribution(seed=1), path)
+    with np.load(path) as file:
+        held = dict(file)
+    told = json.loads(held["dataloupe"].tobytes()) | facts
+    held["dataloupe"] = np.frombuffer(json.dumps(told).encode(), dtype=np.uint8)
+    with path.open("wb") as file:
+        np.savez_compressed(file, **held)
+    return path
+
+
+def test_an_archive_that_unpacks_to_fill_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = archive(tmp_path / "a.npz")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as file, file.open("more.npy", "w") as member:
+        member.write(bytes(3_000_000))
+    monkeypatch.setattr(export_module, "SAFE_BYTES", 1 << 20)
+    with pytest.raises(BadInput, match=r"dl-871.*3,\d{3},\d{3} bytes packed into"):
+        read_attribution(path)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"m": 10**9, "n": 10**9},
+        {"m": -1},
+        {"n": "many"},
+        {"dtype": "object"},
+        {"dtype": "nonsense"},
+        {"info": 3},
+    ],
+)
+def test_facts_that_no_scores_have_are_refused(tmp_path: Path, facts: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="dl-871"):
+        read_attribution(archive(tmp_path / "a.npz", **facts))
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".npz"])
+def test_a_sparse_file_of_a_terabyte_is_refused(tmp_path: Path, ending: str) -> None:
+    path = export(attribution(seed=1), tmp_path / f"a{ending}")
+    os.truncate(path, 1 << 40)
+    with pytest.raises(BadInput, match="dl-871"):
+        read_attribution(path)

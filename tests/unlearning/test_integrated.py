@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from unlearning_cases import digits
 
-from dataloupe._errors import BadInput
+from dataloupe._errors import BadInput, TrainingError
 from dataloupe.core import MemoryLab, Outcomes, Subsets
 from dataloupe.lab import Lab
 from dataloupe.methods import TRAK
 from dataloupe.solve import RemovalDesign
 from dataloupe.unlearning import Calibrated, Context, Growth, Integrated, Regression
+from dataloupe.unlearning import _integrated as integrated_module
 from dataloupe.unlearning._integrated import _along, _quietly
 
 N, ROWS, COLUMNS = 150, 155, 10
@@ -202,6 +203,12 @@ def test_weights_turn_from_what_trainings_swing_along():
     np.testing.assert_allclose(_quietly(outputs, told).ravel(), exact, rtol=1e-3)
     assert _quietly(outputs, told)[0, 0] < 0.5 * _quietly(outputs, told)[1, 0]
     np.testing.assert_array_equal(_quietly(np.zeros((5, 3, 2)), told), told)
+
+
+def test_weights_that_are_not_found_are_a_named_error(monkeypatch):
+    monkeypatch.setattr(integrated_module, "cg", lambda _, b, **__: (b, 7))
+    with pytest.raises(TrainingError, match=r"dl-659.*6 outputs.*7 steps"):
+        _quietly(np.ones((5, 3, 2)), np.ones((3, 2)))
 
 
 class Still(Saturating):

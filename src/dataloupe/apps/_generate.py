@@ -1,10 +1,11 @@
 """Answers of a language model as targets: what taught it to say this?"""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
@@ -32,7 +33,15 @@ def answered(
             found=f"{len(answers)} answers",
             do="give one answer, a list of token numbers, for each prompt",
         )
+    prompts, answers = [_ids(prompt) for prompt in prompts], [_ids(answer) for answer in answers]
     for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        if isinstance(prompt, str) or isinstance(answer, str):
+            raise BadInput(
+                "dl-769",
+                asked="prompts and answers as token numbers",
+                found=f"text in row {i}",
+                do='tokenise it first: tokenizer(prompts)["input_ids"], and the answers with add_special_tokens=False',
+            )
         found = (
             "a prompt without tokens"
             if len(prompt) == 0
@@ -57,6 +66,21 @@ def answered(
         labels[i, len(prompts[i]) : len(row)] = ids[i, len(prompts[i]) : len(row)]
     mask = torch.arange(length) < torch.tensor([len(row) for row in rows])[:, None]
     return Examples({"input_ids": ids, "attention_mask": mask.long(), "labels": labels}, texts=texts)
+
+
+def _ids(row: Any) -> Any:
+    """A row as a list: of a tensor or an array its numbers; text as it is. Raises ``BadInput`` dl-769."""
+    row = row.tolist() if isinstance(row, Tensor | np.ndarray) else row
+    if isinstance(row, str | list | tuple):
+        return row
+    if isinstance(row, Sequence):
+        return list(row)
+    raise BadInput(
+        "dl-769",
+        asked="a list of token numbers for every prompt and answer",
+        found=f"a {type(row).__name__}",
+        do="give lists of lists: [[5, 6], [7]]",
+    )
 
 
 def generate(
@@ -89,6 +113,14 @@ def generate(
             found="no token, or a temperature below 0",
             do="ask for at least one token; temperature 0 takes the likeliest",
         )
+    if not hasattr(model, "predict"):
+        raise BadInput(
+            "dl-769",
+            asked=f"answers of a {type(model).__name__}",
+            found="no method `predict`" + (": a module of torch" if isinstance(model, nn.Module) else ""),
+            do="give dataloupe.Checkpoints(model, model).models()[0], or a model of a lab",
+        )
+    prompts = [_ids(prompt) for prompt in prompts]
     answered(prompts, [[0]] * len(prompts))  # the prompts are looked at before any is asked
     answers = []
     for i, prompt in enumerate(prompts):

@@ -74,16 +74,20 @@ class Predict(Asking):
         if self.masks is not None:
             try:
                 masks = np.load(self.masks, allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise BadInput(
-                    "dl-989", asked=f"masks of {self.masks}", found=str(error), do="np.save a boolean array"
-                ) from error
+            except (OSError, ValueError, EOFError, MemoryError) as error:
+                raise _no_masks(self.masks, str(error)) from error
+            if not isinstance(masks, np.ndarray):
+                raise _no_masks(self.masks, "an archive of arrays")
             return Subsets.listed(masks)
         if self.remove:
             return Subsets.without(n, [self.remove])
         mask = np.zeros((1, n), dtype=bool)
         mask[0, check_ids(self.keep, n, "rows to keep")] = True
         return Subsets.listed(mask)
+
+
+def _no_masks(file: Path, found: str) -> BadInput:
+    return BadInput("dl-989", asked=f"masks of {file}", found=found, do="np.save a boolean array")
 
 
 def _say_where(out: Out, attribution: DenseAttribution, subsets: Subsets) -> None:

@@ -14,6 +14,7 @@ from dataloupe._typing import Array, Facts
 from dataloupe.core import Store
 
 _RUN = re.compile(r"(\d{9})-(\d{9})")
+_NAME = re.compile(r"\d{9}-(\d{9}|[0-9a-f]{16})")
 
 
 class Shelf:
@@ -30,7 +31,7 @@ class Shelf:
     def __init__(self, store: Store, folder: str, count: int) -> None:
         self.store, self.folder = store, folder
         self.there: Bool[np.ndarray, " rows"] = np.zeros(count, dtype=bool)
-        for name in store.units(folder):
+        for name in self._names():
             run = _RUN.fullmatch(name)
             self.there[slice(int(run[1]), int(run[2])) if run else self._read(name)[0]["ids"]] = True
 
@@ -49,12 +50,16 @@ class Shelf:
     def blocks(self) -> Iterator[tuple[Int[np.ndarray, " b"], dict[str, Array], Facts]]:
         """(rows, arrays, facts) of every unit, each row once: units of two workers may overlap."""
         seen = np.zeros(len(self.there), dtype=bool)
-        for name in self.store.units(self.folder):
+        for name in self._names():
             arrays, facts = self._read(name)
             ids = arrays.pop("ids")
             new = ~seen[ids]
             seen[ids] = True
             yield ids[new], {key: array[new] for key, array in arrays.items()}, facts
+
+    def _names(self) -> list[str]:
+        """The units of rows; copies under other names are passed over."""
+        return [name for name in self.store.units(self.folder) if _NAME.fullmatch(name)]
 
     def _read(self, name: str) -> tuple[dict[str, Array], Facts]:
         unit = self.store.read(self.folder, name)
@@ -65,7 +70,22 @@ class Shelf:
                 found="a file that was there a moment ago",
                 do="find out who removes files there; running the same again makes the rows again",
             )
+        self._check(name, unit[0])
         return unit
+
+    def _check(self, name: str, arrays: dict[str, Array]) -> None:
+        """Hold a unit against its name and the number of rows: a checksum is no signature (dl-615)."""
+        ids, run = arrays.get("ids", np.zeros(0)), _RUN.fullmatch(name)
+        fits = ids.dtype == np.int64 and ids.ndim == 1 and 0 < len(ids) == len(np.unique(ids))
+        fits = fits and ids.min() >= 0 and ids.max() < len(self.there)
+        fits = fits and (run is None or np.array_equal(ids, np.arange(int(run[1]), int(run[2]))))
+        if not fits or any(array.ndim == 0 or len(array) != len(ids) for array in arrays.values()):
+            raise StoreError(
+                "dl-615",
+                asked=f"rows of the unit {self.folder}/{name}, below {len(self.there)}, and an array row for each",
+                found=", ".join(f"{key}: {array.dtype} {array.shape}" for key, array in arrays.items()),
+                do=f"remove {self.folder}/units/{name}.safetensors: the rows are made again",
+            )
 
 
 class Contents(Shelf):

@@ -1,6 +1,7 @@
 """Attributions as files that other programs open: safetensors, parquet, scipy's sparse ``.npz``."""
 
 import json
+import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,7 +21,12 @@ from dataloupe.formats._sparse import to_sparse
 
 NAME = "dataloupe"
 """The entry of a file's metadata that holds the facts as JSON."""
-DAMAGES = (SafetensorError, zipfile.BadZipFile, zlib.error)
+DAMAGES = (SafetensorError, zipfile.BadZipFile, zlib.error, OSError, EOFError, MemoryError, RecursionError)
+FORMS = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, NotImplementedError)
+"""What readers raise for a file that is damaged, and for one of another form."""
+SAFE_BYTES = 1 << 30
+MAX_RATIO = 100
+"""Sparse scores are packed to a half or a tenth; so much is nothing but zeros."""
 
 
 def export(
@@ -87,7 +93,7 @@ def read_attribution(path: str | Path) -> DenseAttribution:
     try:
         arrays, facts = read(path)
         return DenseAttribution.from_arrays(arrays, facts)
-    except (*DAMAGES, ValueError, KeyError, TypeError, OSError, EOFError) as error:
+    except (*DAMAGES, *FORMS) as error:
         raise unreadable(path, f"no attribution in it ({type(error).__name__}: {error})") from error
 
 
@@ -152,14 +158,32 @@ def _write_npz(path: Path, matrix: csr_matrix, arrays: dict[str, Array], facts: 
 
 
 def _read_npz(path: Path) -> tuple[dict[str, Array], Facts]:
+    _check_unpacked(path)
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         held = dict(file)
     facts = json.loads(held.pop(NAME).tobytes())
+    _check_dense(facts)
     matrix = csr_matrix(
         tuple(held.pop(name) for name in ("data", "indices", "indptr")), shape=held.pop("shape")
     )
     del held["format"]
     return _dense(matrix, facts) | held, facts
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuse an archive that unpacks to far more than numbers can be packed from: it was made to fill memory."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > max(SAFE_BYTES, MAX_RATIO * path.stat().st_size):
+        raise ValueError(f"{unpacked:,} bytes packed into {path.stat().st_size:,}")
+
+
+def _check_dense(facts: Facts) -> None:
+    """Refuse a matrix whose zeros alone fill memory."""
+    size = int(facts["m"]) * int(facts["n"]) * np.dtype(facts["dtype"]).itemsize
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if not 0 <= size <= memory:
+        raise ValueError(f"scores {facts['m']} x {facts['n']}, which memory cannot hold")
 
 
 def _write_parquet(path: Path, matrix: csr_matrix, arrays: dict[str, Array], facts: Facts) -> None:
@@ -178,6 +202,7 @@ def _read_parquet(path: Path) -> tuple[dict[str, Array], Facts]:
     _, parquet = _pyarrow()
     table = parquet.read_table(path)
     facts = json.loads(table.schema.metadata[NAME.encode()])
+    _check_dense(facts)
     beside = {name: np.array(values, dtype=facts["types"][name]) for name, values in facts["beside"].items()}
     target, row, score = (table[name].to_numpy() for name in ("target", "row", "score"))
     matrix = csr_matrix((score, (target, row)), shape=(facts["m"], facts["n"]))

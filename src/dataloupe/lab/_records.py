@@ -37,9 +37,11 @@ def backend_record(folder: str, facts: Facts) -> BackendRecord:
     """The back end on record, its values within range. Raises ``StoreError`` dl-614."""
     try:
         backend = Backend(**facts["backend"])
-        environment = {name: text_of(value) for name, value in dict(facts["environment"]).items()}
+        environment = dict(facts["environment"])
     except (KeyError, TypeError, ValueError) as error:
         raise unfit_record(folder, "backend", error) from error
+    if not all(isinstance(value, str) for value in environment.values()):
+        raise unfit_record(folder, "backend", f"environment: {environment}")
     check_threads(folder, "backend", backend.threads)
     return BackendRecord(backend, environment)
 
@@ -48,13 +50,6 @@ def check_threads(folder: str, record: str, threads: Any) -> None:
     """Refuse a recorded number of threads that no machine has (dl-614)."""
     if type(threads) is not int or not 1 <= threads <= MAX_THREADS:
         raise unfit_record(folder, record, f"threads: {threads!r}, outside 1 to {MAX_THREADS}")
-
-
-def text_of(value: Any) -> str:
-    """The text that a record must hold here. Raises ``TypeError``."""
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} where text is needed")
-    return value
 
 
 def unfit_record(folder: str, record: str, found: Any) -> StoreError:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse.linalg import LinearOperator, cg
 
-from dataloupe._errors import BadInput
+from dataloupe._errors import BadInput, TrainingError
 from dataloupe.core import Lab, Question, Subsets
 from dataloupe.solve import RemovalDesign
 from dataloupe.unlearning._context import Context
@@ -205,8 +205,11 @@ def _quietly(outputs: Float[np.ndarray, "k f c"], told: Float[np.ndarray, "f c"]
     )
     found, unsolved = cg(covariance, told.ravel(), rtol=1e-4)
     if unsolved:
-        raise ArithmeticError(
-            f"conjugate gradients did not converge in {unsolved} steps on {found.size} outputs"
+        raise TrainingError(
+            "dl-659",
+            asked=f"the direction that moves {found.size} outputs of retained rows least",
+            found=f"conjugate gradients that did not converge in {unsolved} steps",
+            do="look for outputs that are huge or alike (a diverged training?), or give more trainings",
         )
     return found.reshape(told.shape)
 
