@@ -6,28 +6,24 @@ random bits: no generator is shared, and no order of execution can change a draw
 """
 
 import dataclasses
-import enum
-import functools
 import hashlib
-import inspect
 import json
-import math
-import textwrap
-from collections.abc import Mapping
+import re
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dataloupe._errors import BadInput
+from dataloupe._fingerprints import array_digest as array_digest
+from dataloupe._fingerprints import canonical as canonical
+from dataloupe._fingerprints import content_digest as content_digest
+from dataloupe._fingerprints import module_settings as module_settings
+from dataloupe._fingerprints import module_structure as module_structure
 from dataloupe._typing import Array
 
 NUMERICS = 6
 """Raised by hand when the answers of the library change; golden hashes guard it."""
-
-_BLOCK = 1 << 22
-"""Arrays are hashed so many numbers at a time: a memory map may be larger than the memory."""
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX_1 = 0xBF58476D1CE4E5B9
@@ -51,7 +47,11 @@ def identity(thing: Any) -> str:
 
 
 def differences(here: Any, there: Any, path: str = "") -> list[str]:
-    """Where two canonical JSON values differ, as ``path: there -> here``."""
+    """Where two canonical JSON values differ, as ``path: there -> here``; digests say only that something changed.
+
+    >>> differences({"lr": 0.1, "code": {"train": {"text": "0" * 16}}}, {"lr": 0.2, "code": {"train": {"text": "1" * 16}}})
+    ['train changed', 'lr: 0.2 -> 0.1']
+    """
     if isinstance(here, dict) and isinstance(there, dict):
         names = sorted(here.keys() | there.keys())
         return [
@@ -59,110 +59,17 @@ def differences(here: Any, there: Any, path: str = "") -> list[str]:
             for name in names
             for line in differences(here.get(name), there.get(name), f"{path}.{name}".strip("."))
         ]
-    return [] if here == there else [f"{path}: {there} -> {here}"]
+    if here == there:
+        return []
+    place = path.rsplit(".code.", 1)[-1].removeprefix("code.") if "code." in path else path
+    name = re.sub(r"(\.text|\.digest|\.array)$", "", place)
+    if name != place or ("code." in path and not _is_short(here, there)):
+        return [f"{name} " + ("changed" if here and there else "is new" if here else "is gone")]
+    return [f"{place}: {there} -> {here}"]
 
 
-def canonical(thing: Any) -> Any:
-    """`thing` as JSON that says what decides its answers: the readable form behind :func:`identity`.
-
-    An object that knows better offers ``__identity__() -> Any``; dataclasses give their fields; arrays their
-    digest; callables their source and the values they close over.
-    """
-    if thing is None or isinstance(thing, bool | int | str):
-        return thing
-    if isinstance(thing, float):
-        return thing if math.isfinite(thing) else repr(thing)
-    if isinstance(thing, np.generic):
-        return canonical(thing.item())
-    if isinstance(thing, enum.Enum):
-        return thing.name
-    if isinstance(thing, torch.dtype | torch.device):
-        return str(thing)
-    if isinstance(thing, np.ndarray | Tensor):
-        return {"array": array_digest(thing)}
-    if isinstance(thing, Mapping):
-        return {str(k): canonical(v) for k, v in thing.items()}
-    if isinstance(thing, tuple | list | range):
-        return [canonical(v) for v in thing]
-    if hasattr(type(thing), "__identity__"):
-        return {"kind": _name(type(thing)), **_as_mapping(thing.__identity__())}
-    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        fields = {f.name: canonical(getattr(thing, f.name)) for f in dataclasses.fields(thing) if f.compare}
-        return {"kind": _name(type(thing)), **fields}
-    if isinstance(thing, functools.partial):
-        return {
-            "partial": canonical(thing.func),
-            "args": canonical(thing.args),
-            "kw": canonical(thing.keywords),
-        }
-    if isinstance(thing, type) or callable(thing):
-        return _canonical_callable(thing)
-    raise BadInput(
-        "dl-102",
-        asked=f"the identity of a {_name(type(thing))}",
-        found="neither data, nor a dataclass, nor a callable with source",
-        do='give it `__identity__(self)` returning what decides its answers, or pass `version="..."`',
-    )
-
-
-def array_digest(array: Array | Tensor) -> str:
-    """SHA-256 over dtype, shape and bytes of an array, independent of its memory layout; read in blocks of rows."""
-    half = isinstance(array, Tensor) and array.dtype == torch.bfloat16
-    dtype = np.dtype(np.float32) if half else _as_numpy(array[:0] if array.ndim else array).dtype
-    digest = hashlib.sha256(f"{dtype.str}{tuple(array.shape)}".encode())
-    size = math.prod(array.shape)
-    rows = max(1, _BLOCK // max(1, size // max(1, len(array)))) if array.ndim else 1
-    for start in range(0, len(array) if array.ndim else 1, rows) if size else ():
-        block = _as_numpy(array[start : start + rows] if array.ndim else array)
-        digest.update(np.ascontiguousarray(block).data.cast("B"))
-    return digest.hexdigest()[:32]
-
-
-def _as_numpy(array: Array | Tensor) -> Array:
-    """An array; of bfloat16, which NumPy has not, as float32."""
-    if isinstance(array, Tensor):
-        array = array.detach().cpu()
-        return (array.float() if array.dtype == torch.bfloat16 else array).numpy()
-    return array
-
-
-def _canonical_callable(thing: Any) -> dict[str, Any]:
-    function = inspect.unwrap(thing)
-    try:
-        source = textwrap.dedent(inspect.getsource(function))
-    except (OSError, TypeError) as error:
-        module = getattr(function, "__module__", None) or ""
-        if module.split(".")[0] in {"torch", "numpy", "builtins", "math", "sklearn", "scipy"}:
-            return {"callable": f"{module}.{function.__qualname__}"}
-        raise BadInput(
-            "dl-103",
-            asked=f"the identity of {thing!r}",
-            found="a callable whose source cannot be read (typed at a prompt, or compiled)",
-            do='define it in a file, or pass `version="..."` to what holds it',
-        ) from error
-    closed: dict[str, Any] = {}
-    if inspect.isfunction(function):
-        names = inspect.getclosurevars(function).nonlocals
-        closed = {name: _canonical_leaf(value) for name, value in names.items()}
-        closed["defaults"] = [_canonical_leaf(value) for value in function.__defaults__ or ()]
-    return {"source": hashlib.sha256(source.encode()).hexdigest()[:32], "closed": closed}
-
-
-def _canonical_leaf(value: Any) -> Any:
-    """A closed-over value: hashed where it can be, else named by its type (its effect shows on the probe)."""
-    try:
-        return canonical(value)
-    except (BadInput, RecursionError):
-        return {"opaque": _name(type(value))}
-
-
-def _as_mapping(value: Any) -> dict[str, Any]:
-    value = canonical(value)
-    return value if isinstance(value, dict) else {"is": value}
-
-
-def _name(cls: type) -> str:
-    return cls.__qualname__
+def _is_short(*values: Any) -> bool:
+    return all(value is None or isinstance(value, bool | int | float | str) for value in values)
 
 
 # --- named random streams ----------------------------------------------------------------------------------

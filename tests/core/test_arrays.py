@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
-from dataloupe import _identity
 from dataloupe._errors import BadInput, DataloupeError
 from dataloupe._identity import array_digest, identity
 from dataloupe.core import Examples
@@ -272,7 +271,7 @@ def test_plain_arrays_keep_their_memory_type_and_fingerprint():
 
 def test_a_memory_map_is_checked_and_hashed_in_blocks_and_never_copied(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "BLOCK_NUMBERS", 1 << 14)
-    monkeypatch.setattr(_identity, "_BLOCK", 1 << 14)
+    monkeypatch.setattr("dataloupe._fingerprints._arrays._BLOCK", 1 << 14)
     file = tmp_path / "x.bin"
     written = np.memmap(file, "f4", "w+", shape=(4000, 500))
     written[:] = np.arange(500)

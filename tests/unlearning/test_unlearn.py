@@ -149,11 +149,12 @@ def test_a_method_of_ones_own_is_called_model_by_model():
 def test_a_method_that_cannot_be_told_is_refused_before_it_works():
     class Secret:
         name = "secret"
+        source = (number for number in range(3))
 
         def __call__(self, model, context):
             raise AssertionError(f"{model} in {context}: it worked before it was refused")
 
-    with pytest.raises(BadInput, match="dl-103"):
+    with pytest.raises(BadInput, match="dl-102.*`source`"):
         forgotten(method=Secret())
 
 

@@ -60,7 +60,7 @@ class CounterfactualTest:
     The test is written down before anything is measured: it is frozen, :meth:`to_json` says all of it, and
     :attr:`identity` is its hash. Strengths must be distinct; the verdict is about the strongest one.
 
-    Raises ``BadInput`` dl-792 (settings), dl-102, dl-103 (a transform that cannot say what it is).
+    Raises ``BadInput`` dl-792 (settings), dl-102 (a transform that cannot be followed).
 
     >>> from dataloupe import outputs, testing, transforms
     >>> from dataloupe.core import Examples, MemoryLab

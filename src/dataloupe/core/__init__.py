@@ -112,6 +112,7 @@ from dataloupe.core._question import model_key as model_key
 from dataloupe.core._question import one_value as one_value
 from dataloupe.core._restore import restoring as restoring
 from dataloupe.core._settings import check_settings as check_settings
+from dataloupe.core._settled import unchanged as unchanged
 from dataloupe.core._subsets import Subsets as Subsets
 from dataloupe.core._tokens import IGNORED as IGNORED
 from dataloupe.core._tokens import next_tokens as next_tokens

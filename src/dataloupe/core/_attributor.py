@@ -117,7 +117,7 @@ class AbstractAttributor(abc.ABC):
 
     def settings(self) -> dict[str, Any]:
         """The hyperparameters as JSON."""
-        return {name: value for name, value in canonical(self).items() if name != "kind"}
+        return {name: value for name, value in canonical(self).items() if name not in ("kind", "code")}
 
 
 def capabilities(question: Question) -> frozenset[str]:

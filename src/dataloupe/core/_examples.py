@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from dataloupe._errors import BadInput
-from dataloupe._identity import array_digest, identity
+from dataloupe._identity import content_digest, identity
 from dataloupe._typing import Array, Inputs
 from dataloupe.core._arrays import (
     as_array,
@@ -215,13 +215,22 @@ class Examples:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of inputs and labels: what decides a training. Display and meta do not count."""
-        known = self.__dict__.get("_fingerprint")
-        if known is None:
-            parts = [array_digest(leaf) for leaf in input_leaves(self.inputs)]
-            known = identity([parts, None if self.labels is None else array_digest(self.labels)])
-            object.__setattr__(self, "_fingerprint", known)
-        return known
+        """A hash of inputs (their names too) and labels as they are now: what decides a training.
+
+        Display and meta do not count. Data changed in place have another fingerprint (see :func:`content_digest`), and
+        are checked again (dl-105).
+        """
+        leaves = input_leaves(self.inputs)
+        named: list[Any] = [_digest(leaf) for leaf in leaves]
+        if isinstance(self.inputs, dict):
+            named = list(zip(self.inputs, named, strict=True))
+        found = identity([named, None if self.labels is None else _digest(self.labels)])
+        before = self.__dict__.get("_last_fingerprint")
+        if found != before:
+            if before is not None:
+                self._check_numbers()
+            object.__setattr__(self, "_last_fingerprint", found)
+        return found
 
     def __identity__(self) -> dict[str, Any]:
         """Found by its contents."""
@@ -251,6 +260,11 @@ class Examples:
         columns = {name: column[i] for name, column in self.meta.items()}
         shown = [f"{name}={value}" for name, value in columns.items()] or [f"{v:.3g}" for v in cells[:12]]
         return Card(title, text="  ".join(shown))
+
+
+def _digest(part: Tensor) -> str:
+    """The digest of a part's content; bfloat16 trains otherwise than the same numbers in float32."""
+    return content_digest(part) + (" bfloat16" if part.dtype == torch.bfloat16 else "")
 
 
 def _kind(part: Any) -> str:

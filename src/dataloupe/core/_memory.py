@@ -24,6 +24,7 @@ from dataloupe.core._learner import ModelSource, must_train
 from dataloupe.core._model import Model, TorchModel, call_module
 from dataloupe.core._outcomes import DIVERGED, OK, Outcomes
 from dataloupe.core._question import Output, Question, averaged_slope, draws_of
+from dataloupe.core._settled import unchanged
 from dataloupe.core._subsets import Subsets
 from dataloupe.core._tokens import real_tokens
 from dataloupe.core._trainings import outcome_facts
@@ -47,13 +48,15 @@ class MemoryLab:
         """Train every (subset, seed) in turn."""
         learner = must_train(question.learner)
         subsets.refuse_empty()
+        facts = outcome_facts(question, subsets, repeats)
         values = np.empty((subsets.count, repeats, question.m), dtype=np.float32)
-        for k in range(subsets.count):
-            for r in range(repeats):
-                values[k, r] = question.measure(self._model(question, subsets, k, r))
+        with unchanged(question):
+            for k in range(subsets.count):
+                for r in range(repeats):
+                    values[k, r] = question.measure(self._model(question, subsets, k, r))
         status = np.where(np.isfinite(values).all(axis=2), OK, DIVERGED).astype(np.uint8)
         values[status == DIVERGED] = np.nan
-        return Outcomes(subsets, values, status, learner.removal, outcome_facts(question, subsets, repeats))
+        return Outcomes(subsets, values, status, learner.removal, facts)
 
     def blocks(self, question: Question, subsets: Subsets, *, repeats: int = 1) -> Iterator[Outcomes]:
         """All in one block."""
@@ -145,7 +148,8 @@ class MemoryLab:
         key = identity([question.training_identity, np.packbits(mask), seed])
         if key not in self._models:
             weights = torch.from_numpy(mask.astype(np.float32))
-            model = learner.train(question.train, weights, seed=seed)
+            with unchanged(question):
+                model = learner.train(question.train, weights, seed=seed)
             self._models[key] = _trained_by(question, model)
         return self._models[key]
 

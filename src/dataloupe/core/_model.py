@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dataloupe._errors import BadInput
-from dataloupe._identity import array_digest, canonical
+from dataloupe._identity import content_digest, module_structure
 from dataloupe._typing import Inputs
 from dataloupe.core._checkpointing import without_checkpointing
 from dataloupe.core._dtypes import check_whole_inputs, match_dtype
@@ -82,12 +82,12 @@ class TorchModel:
         return call_module(self.module, {**self.params, **self.buffers}, inputs)
 
     def __identity__(self) -> dict[str, Any]:
-        """The module's structure, the source of every class that is not torch's own, and all numbers."""
+        """The module's structure and code, and all numbers."""
         tensors = {**self.params, **self.buffers}
         still = sorted(name for name, _ in self.module.named_parameters() if name in self.buffers)
         return {
-            "module": described(self.module),
-            "tensors": {name: array_digest(tensor) for name, tensor in tensors.items()},
+            "module": module_structure(self.module),
+            "tensors": {name: content_digest(tensor) for name, tensor in tensors.items()},
             **({"held still": still} if still else {}),
         }
 
@@ -131,10 +131,3 @@ def logits_of(found: Any) -> Any:
         if isinstance(part, Tensor):
             return part
     return found
-
-
-def described(module: nn.Module) -> dict[str, Any]:
-    """Structure, and the source of every class that is not torch's own."""
-    classes = {type(part) for part in module.modules()}
-    own = {c.__qualname__: canonical(c) for c in classes if c.__module__.split(".")[0] != "torch"}
-    return {"structure": repr(module), "classes": own}

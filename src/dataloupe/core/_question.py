@@ -15,8 +15,9 @@ from dataloupe._typing import Facts
 from dataloupe.core._diffusion import as_called
 from dataloupe.core._direction import better_of
 from dataloupe.core._examples import Examples, Rows
-from dataloupe.core._learner import Learner, ModelSource, SteppedLearner, TakesNaN
+from dataloupe.core._learner import Learner, ModelSource, TakesNaN
 from dataloupe.core._model import Model
+from dataloupe.core._settled import probe_training, settled, unchanged
 from dataloupe.core._subsets import Subsets
 
 _ROWS, _PREDICTED = 1024, 1 << 26
@@ -142,8 +143,9 @@ class Question:
     @property
     def index(self) -> Int[np.ndarray, "m 2"]:
         """(target example, component) of every target row."""
-        known = self.__dict__.get("_index")
-        if known is None:
+        key = identity([self.targets, self.output])
+        known_for, known = self.__dict__.get("_index", ("", None))
+        if known is None or known_for != key:
             parts = [
                 np.argwhere(self.output.valid(rows).cpu().numpy()) + np.array([start, 0])
                 for start, rows in self.blocks(self.targets)
@@ -156,7 +158,7 @@ class Question:
                     found="no valid component on any target",
                     do="check the targets' labels",
                 )
-            object.__setattr__(self, "_index", known)
+            object.__setattr__(self, "_index", (key, known))
         return known
 
     @property
@@ -186,24 +188,26 @@ class Question:
 
     @property
     def training_identity(self) -> dict[str, Any]:
-        """What decides the models: learner, training data and (for stepped learners) a probe of the untrained model."""
-        known = self.__dict__.get("_training_identity")
-        if known is None:
-            known = {
-                "learner": canonical(self.learner),
-                "train": canonical(self.train),
-                "probe": _probe(self),
-            }
-            object.__setattr__(self, "_training_identity", known)
-        return known
+        """What decides the models, as it is now: the learner and its code, the training data, and a probe of both.
+
+        Nothing is taken from an earlier look: a setting, a helper or data changed since then give another identity.
+        """
+        facts = {"learner": settled(self.learner), "train": canonical(self.train)}
+        key = identity(facts)
+        probed_for, probe = self.__dict__.get("_probed", ("", None))
+        if probed_for != key:
+            with unchanged(self):
+                probe = probe_training(self.learner, self.train)
+            object.__setattr__(self, "_probed", (key, probe))
+        return {**facts, "probe": probe}
 
     def __identity__(self) -> dict[str, Any]:
         """Training, targets and outputs."""
         return {
             **self.training_identity,
             "targets": canonical(self.targets),
-            "output": canonical(self.output),
-            "train_output": canonical(self.train_output),
+            "output": settled(self.output),
+            "train_output": settled(self.train_output),
         }
 
     @property
@@ -221,7 +225,7 @@ class Question:
         record: Facts = {
             "train": identity(self.train),
             "targets": identity(self.targets),
-            "output": identity(self.output),
+            "output": identity(settled(self.output)),
             "trains": isinstance(self.learner, Learner),
             "learner_name": type(self.learner).__name__,
             "output_name": self.output.name,
@@ -229,10 +233,10 @@ class Question:
             "rows": self.m,
         }
         try:
-            training = {name: part for name, part in self.training_identity.items() if name != "train"}
-        except BadInput:  # dl-102, dl-103: nothing of it can be computed by a lab
+            learner = identity(settled(self.learner))
+        except BadInput:  # dl-102: nothing of it can be computed by a lab
             return record
-        return record | {"question": self.identity, "learner": identity(training)}
+        return record | {"question": self.identity, "learner": learner}
 
 
 def model_key(question: Question, subsets: Subsets, k: int) -> dict[str, Any]:
@@ -295,14 +299,3 @@ def flat_values(
             )
         found.append(block[:, valid].float().cpu().numpy())
     return np.concatenate(found, axis=1)
-
-
-def _probe(question: Question) -> list[float] | None:
-    learner = question.learner
-    if not isinstance(learner, SteppedLearner):
-        return None
-    rows = question.train.take(np.arange(min(2, question.n)))
-    with torch.no_grad():
-        output = learner.model(learner.init(seed=0)).predict(as_called(rows.inputs)).double().flatten()[:20]
-    scale = float(output.abs().max()) or 1.0
-    return [round(float(v) / scale, 3) + 0.0 for v in output] + [float(f"{scale:.2e}")]

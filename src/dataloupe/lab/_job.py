@@ -1,11 +1,17 @@
 """What a lab is asked to train: a recipe, and the folder and units that it names."""
 
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import NUMERICS, canonical, identity
 from dataloupe._typing import Facts
-from dataloupe.core import Question, Removal, Subsets, must_train, outcome_facts
+from dataloupe.core import Question, Removal, Subsets, must_train, outcome_facts, unchanged
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Job(NamedTuple):
@@ -16,12 +22,38 @@ class Job(NamedTuple):
     question: Question
     subsets: Subsets
     repeats: int
+    facts: Facts
+    """What outcomes say of where they come from, as it was when they were asked for."""
 
     @property
     def source(self) -> tuple[Removal, Facts]:
         """What outcomes say of where they come from."""
-        facts = outcome_facts(self.question, self.subsets, self.repeats)
-        return must_train(self.question.learner).removal, facts
+        return must_train(self.question.learner).removal, self.facts
+
+
+@contextmanager
+def unchanged_since(job: Job) -> Iterator[Callable[[], None]]:
+    """:func:`core.unchanged` for a job's question, if that is what it was when the job was made (dl-115)."""
+    if job.question.identity != job.facts["question"]:
+        raise BadInput(
+            "dl-115",
+            asked=f"trainings of {type(job.question.learner).__name__}",
+            found="that its data or code changed after the question was asked, before these trainings",
+            do="ask the lab again: nothing is trained under the name of what was there before",
+        )
+    with unchanged(job.question) as check:
+        yield check
+
+
+def guarded(method: Callable[Concatenate[Any, Question, P], T]) -> Callable[Concatenate[Any, Question, P], T]:
+    """A method of a lab within :func:`core.unchanged` of its question."""
+
+    @functools.wraps(method)
+    def within(lab: Any, question: Question, *args: P.args, **words: P.kwargs) -> T:
+        with unchanged(question):
+            return method(lab, question, *args, **words)
+
+    return within
 
 
 def unit_name(start: int, stop: int) -> str:
@@ -55,4 +87,5 @@ def job_of(kind: str, question: Question, subsets: Subsets, repeats: int) -> Job
     subsets.refuse_empty()
     by = question.training_identity if kind == "models" else canonical(question)
     made_by = {"question": by, "subsets": subsets.recipe, "repeats": repeats, "numerics": NUMERICS}
-    return Job(f"{kind}-{identity(made_by)}", made_by, question, subsets, repeats)
+    facts = outcome_facts(question, subsets, repeats)
+    return Job(f"{kind}-{identity(made_by)}", made_by, question, subsets, repeats, facts)

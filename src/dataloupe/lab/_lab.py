@@ -55,7 +55,7 @@ from dataloupe.engine import (
     threads,
 )
 from dataloupe.lab._features import Keeper
-from dataloupe.lab._job import Job, job_of, mask_digest, unit_name
+from dataloupe.lab._job import Job, guarded, job_of, mask_digest, unchanged_since, unit_name
 from dataloupe.lab._records import (
     backend_record,
     check_unit,
@@ -180,12 +180,14 @@ class Lab:
             found.extend(rebuilt(stepped, blank, arrays, i, origin) for i, origin in enumerate(origins))
         return found
 
+    @guarded
     def features(self, question: Question, subsets: Subsets, k: int, sketch: Sketch) -> Features:
         """Sketched gradients at model k of the subsets, kept chunk by chunk."""
         made = functools.partial(self._model, question, subsets, k)
         key = model_key(question, subsets, k)
         return Keeper(self.store, question, key, made, sketch, self._compute).features()
 
+    @guarded
     def gradients(
         self,
         question: Question,
@@ -204,6 +206,7 @@ class Lab:
         """The models, each tuned with a seed of its own on the question's training rows, many in one program."""
         return finetune(models, question.train, tuning, seeds)
 
+    @guarded
     def embeddings(self, question: Question, subsets: Subsets, k: int) -> Embeddings:
         """Inputs of the last layer at model k of the subsets."""
         return embeddings(question, self._model(question, subsets, k))
@@ -289,6 +292,7 @@ class Lab:
         progress = Progress if self._progress else Progress.silent
         began, written = time.perf_counter(), 0.0
         with (
+            unchanged_since(job) as check_data,
             threads(backend.threads),
             progress(
                 total,
@@ -298,6 +302,7 @@ class Lab:
         ):
             for place, unit in self._carrier(job, backend, missing).map(run_unit, work, missing):
                 before = time.perf_counter()
+                check_data()
                 self._publish(job, missing[place], unit, models=models, keep=keep)
                 written += time.perf_counter() - before
                 bar.advance(missing[place][1] - missing[place][0])
@@ -370,8 +375,8 @@ class Lab:
         if isinstance(self._backend, Backend):
             return self._backend
         if self._backend == "auto":
-            total = job.subsets.count * job.repeats
-            found = choose(job.question, job.subsets, total, self._workers)
+            with unchanged_since(job):
+                found = choose(job.question, job.subsets, job.subsets.count * job.repeats, self._workers)
             facts = {"seconds_per_model": found.seconds, "models_per_second": found.measured}
             self.store.write_facts(job.folder, "times-probe", facts)
             return found.backend
@@ -382,9 +387,9 @@ class Lab:
     def _say_nearest(self, job: Job) -> None:
         """Other settings simply miss; the nearest key's differences are shown, unless only the subsets are new."""
         near = nearest_differences(self.store, job) if self._progress else []
-        if any(not line.startswith(("subsets.", "repeats:")) for line in near):
-            said = f"the nearest here differ in {len(near)}: {'; '.join(near[:4])}"
-            sys.stderr.write(f"{job.folder.split('-')[0]}: new settings; {said}\n")
+        if near:
+            kind, lines = job.folder.split("-")[0], "; ".join(near[:4])
+            sys.stderr.write(f"{kind}: new settings; the nearest here differ in {len(near)}: {lines}\n")
 
     def _model(self, question: Question, subsets: Subsets, k: int) -> Model:
         if isinstance(question.learner, ModelSource):

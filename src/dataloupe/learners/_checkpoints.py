@@ -103,11 +103,14 @@ class Checkpoints:
 
     def __identity__(self) -> dict[str, Any]:
         """The models (structure, classes, tensors), and the rows they saw."""
+        tensors = [part for one in self._models for part in (*one.params.values(), *one.buffers.values())]
+        counters = [part._version for part in tensors]
         known = self.__dict__.get("_identity")
-        if known is None:
-            known = {"models": canonical(self._models), "kept": canonical(self._kept)}
+        if known is None or known[0] != counters:
+            found = {"models": canonical(self._models), "kept": canonical(self._kept)}
+            known = counters, found
             object.__setattr__(self, "_identity", known)
-        return known
+        return known[1]
 
 
 # --- module ------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import grad
 
 from dataloupe._errors import BadInput
-from dataloupe._identity import Stream, canonical, mix64_torch, uniform_torch
+from dataloupe._identity import Stream, canonical, identity, mix64_torch, module_settings, uniform_torch
 from dataloupe._typing import Inputs
 from dataloupe.core import (
     Batch,
@@ -235,16 +235,30 @@ class SGD:
         return known
 
     def __getstate__(self) -> dict[str, Any]:
-        """The settings travel to workers; the structure is made anew there."""
-        return {name: value for name, value in self.__dict__.items() if name != "_known_structure"}
+        """The settings travel to workers; what was made of them is made anew there."""
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_known_")}
 
     def __identity__(self) -> dict[str, Any]:
-        """The settings, the factory's source (or ``version``) and the tensors that it makes."""
+        """The settings, the factory's code (or ``version``), the tensors and plain attributes of what it makes."""
         fields = {
-            f.name: canonical(getattr(self, f.name))
+            f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
             if f.name not in ("module", "version")
         }
-        state = self.init(seed=0)
-        made_by = {"version": self.version} if self.version is not None else canonical(self.module)
-        return {**fields, "module": made_by, "initial": canonical({**state.params, **state.buffers})}
+        made_by = {"version": self.version} if self.version is not None else self.module
+        return {**fields, "module": made_by, **self._made()}
+
+    def _factory_key(self) -> str:
+        return identity(self.module if self.version is None else self.version)
+
+    def _made(self) -> dict[str, Any]:
+        """What the factory makes under seed 0; looked at again when its code has changed."""
+        key = self._factory_key()
+        known = self.__dict__.get("_known_made")
+        if known is None or key not in known[0]:
+            module = self._draw(0)
+            tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+            made = {"initial": canonical(tensors), "attributes": identity(module_settings(module))}
+            known = (key, self._factory_key()), made  # the factory may count its calls
+            object.__setattr__(self, "_known_made", known)
+        return known[1]

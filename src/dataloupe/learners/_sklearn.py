@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 from dataloupe._errors import BadInput, CapabilityError
-from dataloupe._identity import Stream, canonical
+from dataloupe._identity import Stream
 from dataloupe._typing import Array, Inputs
 from dataloupe.core import Examples, Removal
 from dataloupe.learners._missing import missing_after
@@ -34,7 +34,8 @@ class SklearnLearner:
     column c for label c; a class that the kept rows lack gets probability ``floor``, and where an estimator
     wants classes without a hole, as XGBoost's do, those that are there are numbered for it. ``classes``: how many; None
     takes the highest label of the data (the one thing that is read of rows left out). ``allow_nan``: whether NaN in the
-    inputs is a missing value to the estimator; "auto" asks scikit-learn's tags, of a pipeline those of its steps.
+    inputs is a missing value to the estimator; "auto" asks scikit-learn's tags, of a pipeline those of its steps; ``version``: a word that
+    stands for what cannot be followed in an estimator of your own (dl-102); raise it when that changes.
 
     Raises ``CapabilityError`` dl-840 (no estimator), dl-844 (no sample_weight), dl-845 (cannot predict so);
     ``BadInput`` dl-105 (NaN), dl-841 (labels), dl-842 (inputs), dl-843 (a single class), dl-846 (weights), dl-847 (settings).
@@ -51,6 +52,7 @@ class SklearnLearner:
     classes: int | None = None
     floor: float = 1e-6
     allow_nan: bool | Literal["auto"] = "auto"
+    version: str | None = None
 
     def __post_init__(self) -> None:
         """Check the estimator against what it shall do."""
@@ -225,8 +227,9 @@ class SklearnLearner:
         return columns
 
     def __identity__(self) -> dict[str, Any]:
-        """Class and parameters of the estimator, and the settings."""
+        """Class (its code, if it is your own) and parameters of the estimator, and the settings."""
         return {
+            **({} if self.version is None else {"version": self.version}),
             "estimator": _described(self.estimator),
             "fit": self.fit,
             "predict": self.reading,
@@ -302,13 +305,12 @@ def _numbers(tensor: Tensor) -> Array:
 
 
 def _described(value: Any) -> Any:
-    """An estimator by its class and parameters, nested ones too; anything else by its own identity."""
+    """An estimator by its class and parameters, nested ones too: a clone has nothing else."""
     if hasattr(value, "get_params") and not isinstance(value, type):
-        cls = type(value)
         params = {name: _described(part) for name, part in value.get_params(deep=False).items()}
-        return {"class": f"{cls.__module__}.{cls.__qualname__}", "params": params}
+        return {"class": type(value), "params": params}
     if isinstance(value, Mapping):
         return {str(name): _described(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [_described(part) for part in value]
-    return canonical(value)
+    return value

@@ -60,4 +60,6 @@ def _cut(rows: Array, size: int) -> Iterator[Turn]:
 def settings_of(method: Any) -> dict[str, Any]:
     """A method's settings as JSON holds them."""
     found = canonical(method)
-    return {name: value for name, value in found.items() if name != "kind"} if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {name: value for name, value in found.items() if name not in ("kind", "code")}
