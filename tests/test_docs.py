@@ -117,6 +117,10 @@ def test_the_page_on_datamodels_prints_what_it_says(tmp_path: Path) -> None:
     assert int(found[1]) >= 7, "wrong labels are found"
 
 
+def test_the_page_on_data_prints_what_it_says(tmp_path: Path) -> None:
+    assert run_page("data", tmp_path, "loop") == shown_on("data")
+
+
 def test_the_page_on_checkpoints_prints_what_it_says(tmp_path: Path) -> None:
     printed = run_page("trak-on-your-own-checkpoints", tmp_path, "loop")
     page = (ROOT / "docs" / "trak-on-your-own-checkpoints.md").read_text()

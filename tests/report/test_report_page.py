@@ -92,6 +92,14 @@ def contrast(a: str, b: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+def test_no_name_is_cut() -> None:
+    """A class name wraps: "tro..." tells nobody what is meant, and a phone has no place to point at."""
+    css = resources.files("dataloupe.report").joinpath("page.css").read_text()
+    assert "ellipsis" not in css and "line-clamp" not in css
+    for rule in re.findall(r"([^{}]*\.label[^{}]*)\{([^{}]*)\}", css):
+        assert "nowrap" not in rule[1] and "overflow: hidden" not in rule[1], rule
+
+
 def test_every_colour_that_is_used_is_defined() -> None:
     css = resources.files("dataloupe.report").joinpath("page.css").read_text()
     assert set(re.findall(r"var\(--([\w-]+)\)", css)) <= set(re.findall(r"--([\w-]+): ", css))
@@ -291,7 +299,12 @@ def test_parts_of_different_questions(tmp_path: Path, trak, fresh) -> None:
 
 
 def test_images_that_cannot_be_shown(tmp_path: Path, trak, examples) -> None:
+    """Examples refuse them when they are given; what shows a picture of another kind is refused here."""
     floats = dataclasses.replace(examples, images=examples.images / 255)
+    assert np.array_equal(floats.images, examples.images)
+    with pytest.raises(BadInput, match=r"dl-130.*outside 0 to 1"):
+        dataclasses.replace(examples, images=examples.images / 127.5 - 1)
+    object.__setattr__(floats, "images", examples.images / 255)
     with pytest.raises(BadInput, match=r"dl-954.*float64"):
         report(tmp_path / "a.html", dataclasses.replace(trak, train=floats))
 
