@@ -1,0 +1,41 @@
+"""The audit: are the numbers right at every door, or refused by name? One table of what is measured, its bar, and the figure.
+
+    python bench/audit.py [--quick] [--only zoo guards ...] [--json bench/results/audit.json]
+
+Each part is a file of its own (``audit_NAME.py``) and runs by itself, too.
+"""
+
+import argparse
+import importlib
+import json
+import warnings
+from pathlib import Path
+
+import torch
+
+PARTS = tuple(sorted(path.stem.removeprefix("audit_") for path in Path(__file__).parent.glob("audit_*.py")))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    table: list[dict[str, str]] = []
+    for part in given.only:
+        rows = importlib.import_module(f"audit_{part}").measure(quick=given.quick)
+        table += [
+            {"part": part, "measured": what, "bar": bar, "figure": figure} for what, bar, figure in rows
+        ]
+    print()
+    for row in table:
+        print(f"{row['part']:10s} | {row['measured']} | {row['bar']} | {row['figure']}")
+    if given.json:
+        given.json.write_text(json.dumps({"quick": given.quick, "rows": table}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
