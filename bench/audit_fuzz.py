@@ -159,7 +159,11 @@ def doors(folder: Path) -> Iterator[tuple[str, Callable[..., Any], dict[str, Any
         "path": str(folder / "page.html"), "attribution": datamodel, "outcomes": fresh,
     }  # fmt: skip
     yield "Checkpoints", dl.Checkpoints, {"module": make_model, "sources": [make_model().state_dict()]}
-    yield "models_needed", dl.models_needed, {"effect": 0.5, "sigma": 1.0, "fraction": 0.5, "power": 0.8, "level": 0.05}
+    yield (
+        "models_needed",
+        dl.models_needed,
+        {"effect": 0.5, "sigma": 1.0, "fraction": 0.5, "power": 0.8, "level": 0.05},
+    )
 
 
 def verdict(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[str, str]:
