@@ -22,7 +22,7 @@ from dataloupe._fingerprints import module_settings as module_settings
 from dataloupe._fingerprints import module_structure as module_structure
 from dataloupe._typing import Array
 
-NUMERICS = 6
+NUMERICS = 7
 """Raised by hand when the answers of the library change; golden hashes guard it."""
 
 _GOLDEN = 0x9E3779B97F4A7C15

@@ -77,7 +77,7 @@ def kendall_tau(x: Int[np.ndarray, "m k"], y: Int[np.ndarray, "m k"]) -> Float[n
     of the earlier entries lie below and above in y.
 
     >>> ranks = np.array([[0, 1, 2]], dtype=np.int32)
-    >>> kendall_tau(ranks, ranks[:, ::-1]).tolist()
+    >>> kendall_tau(ranks, ranks[:, ::-1]).round(9).tolist()
     [-1.0]
     """
     tau = np.empty(len(x))
