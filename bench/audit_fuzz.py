@@ -186,7 +186,10 @@ def verdict(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[st
 def measure(*, quick: bool, listed: bool = False) -> list[tuple[str, str, str]]:
     """Rows of the table."""
     counts: dict[tuple[str, str], int] = {}
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # what is taken as a path lands there
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),
+    ):  # what is taken as a path lands there
         for name, function, valid in doors(Path(folder)):
             kind, what = verdict(function, valid)
             if kind != "taken":
