@@ -26,8 +26,8 @@ def test_another_process_may_open_first(tmp_path: Path, monkeypatch: pytest.Monk
     """Its first write lands between the look for a layout and the list of what is there."""
     read = LocalFiles.read
 
-    def slow(self: LocalFiles, path: str, *rest: Any) -> bytearray | None:
-        found = read(self, path, *rest)
+    def slow(self: LocalFiles, path: str) -> bytearray | None:
+        found = read(self, path)
         if found is None and path == "dataloupe.json":
             monkeypatch.setattr(LocalFiles, "read", read)
             small_store(tmp_path)

@@ -2,8 +2,8 @@
 
 import contextlib
 import errno
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from dataloupe._errors import StoreError
 
@@ -11,8 +11,6 @@ PART = ".part-"
 """How the name of a file begins that is not published yet. Readers do not see it."""
 SMALL_BYTES = 1 << 20
 """A file of at most so many bytes is read whole; of a larger one the size is checked first."""
-SizeCheck: TypeAlias = Callable[[int, Callable[[int, int], bytes]], None]
-"""``check(size, piece)`` raises if a file cannot be of ``size`` bytes; ``piece(start, stop)`` reads some of them."""
 
 
 @runtime_checkable
@@ -23,7 +21,7 @@ class Files(Protocol):
         """The whole path or address, for messages."""
         ...
 
-    def read(self, path: str, check_size: SizeCheck) -> bytearray | None:
+    def read(self, path: str) -> bytearray | None:
         """All bytes of a file, or None if there is none; a file above ``SMALL_BYTES`` is checked before it is read."""
         ...
 

@@ -69,6 +69,11 @@ def read_unit(unit: str, data: bytearray) -> tuple[dict[str, Array], Facts]:
     return arrays, facts
 
 
+def check_size(path: str, size: int, piece: Callable[[int, int], bytes]) -> None:
+    """Raise :class:`Damaged` if a file cannot be of ``size`` bytes; ``piece(start, stop)`` reads some of them."""
+    (check_unit_size if path.endswith(".safetensors") else check_facts_size)(size, piece)
+
+
 def check_unit_size(size: int, piece: Callable[[int, int], bytes]) -> None:
     """Hold the size of a unit's file against its header, before the rest is read; :class:`Damaged` if they differ."""
     header = int.from_bytes(piece(0, 8), "little")

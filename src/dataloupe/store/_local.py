@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dataloupe._errors import BadInput
-from dataloupe.store._files import PART, SMALL_BYTES, SizeCheck
+from dataloupe.store._files import PART, SMALL_BYTES
+from dataloupe.store._format import check_size
 from dataloupe.store._store import FileStore
 
 
@@ -46,7 +47,7 @@ class LocalFiles:
         """The absolute path."""
         return os.path.join(self._root, *path.split("/")) if path else self._root
 
-    def read(self, path: str, check_size: SizeCheck) -> bytearray | None:
+    def read(self, path: str) -> bytearray | None:
         """All bytes, or None; the size of a large file is checked first."""
         try:
             handle = os.open(self.where(path), os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not block
@@ -58,7 +59,7 @@ class LocalFiles:
                 raise OSError(errno.EISDIR, "not a regular file")
             size = facts.st_size
             if size > SMALL_BYTES:
-                check_size(size, lambda start, stop: os.pread(handle, stop - start, start))
+                check_size(path, size, lambda start, stop: os.pread(handle, stop - start, start))
             data = bytearray(size)
             done = 0
             while done < len(data) and (got := os.readv(handle, [memoryview(data)[done:]])):

@@ -7,7 +7,8 @@ from typing import Any
 import fsspec.core
 
 from dataloupe._errors import StoreError
-from dataloupe.store._files import SMALL_BYTES, SizeCheck
+from dataloupe.store._files import SMALL_BYTES
+from dataloupe.store._format import check_size
 from dataloupe.store._local import LocalStore, path_text
 from dataloupe.store._store import FileStore
 
@@ -49,13 +50,15 @@ class RemoteFiles:
         """The whole URL."""
         return f"{self._url}/{path}" if path else self._url
 
-    def read(self, path: str, check_size: SizeCheck) -> bytearray | None:
+    def read(self, path: str) -> bytearray | None:
         """All bytes, or None; the size of a large file is checked first."""
         address = f"{self._root}/{path}"
         try:
             data = bytearray(self._piece(address, 0, SMALL_BYTES + 1))
             if len(data) > SMALL_BYTES:
-                check_size(self._system.size(address), lambda start, stop: self._piece(address, start, stop))
+                check_size(
+                    path, self._system.size(address), lambda start, stop: self._piece(address, start, stop)
+                )
                 data += self._system.cat_file(address, start=len(data))
         except FileNotFoundError:
             return None

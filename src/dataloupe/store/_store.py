@@ -12,8 +12,6 @@ from dataloupe._typing import Array, Facts
 from dataloupe.store._files import PART, Files, explained
 from dataloupe.store._format import (
     Damaged,
-    check_facts_size,
-    check_unit_size,
     facts_bytes,
     facts_text,
     read_facts,
@@ -170,7 +168,7 @@ class FileStore:
     def _read(self, path: str) -> bytearray | None:
         try:
             with explained("to read", self._files.where(path)):
-                return self._files.read(path, check_unit_size if _is_unit(path) else check_facts_size)
+                return self._files.read(path)
         except Damaged as damage:
             raise self._refused(path, damage) from damage
 
@@ -219,7 +217,7 @@ class FileStore:
 
     def _layout(self) -> bytearray | None:
         try:
-            return self._files.read(_LAYOUT_FILE, check_facts_size)
+            return self._files.read(_LAYOUT_FILE)
         except Damaged:
             return bytearray()
 
