@@ -18,6 +18,7 @@ from dataloupe.core._attributor import capabilities as capabilities
 from dataloupe.core._attributor import model_subsets as model_subsets
 from dataloupe.core._checkpointing import without_checkpointing as without_checkpointing
 from dataloupe.core._chunked import Chunked as Chunked
+from dataloupe.core._copies import copied_module as copied_module
 from dataloupe.core._diffusion import ANY as ANY
 from dataloupe.core._diffusion import Diffusion as Diffusion
 from dataloupe.core._diffusion import as_called as as_called
@@ -36,6 +37,8 @@ from dataloupe.core._draws import PROBES as PROBES
 from dataloupe.core._draws import OneDraw as OneDraw
 from dataloupe.core._draws import draw_signs as draw_signs
 from dataloupe.core._dtypes import match_dtype as match_dtype
+from dataloupe.core._embeddings import vmap_models as vmap_models
+from dataloupe.core._embeddings import with_dense_gradients as with_dense_gradients
 from dataloupe.core._examples import Card as Card
 from dataloupe.core._examples import Examples as Examples
 from dataloupe.core._examples import Rows as Rows
@@ -56,6 +59,10 @@ from dataloupe.core._finetune import Stage as Stage
 from dataloupe.core._finetune import Tuned as Tuned
 from dataloupe.core._finetune import Tuning as Tuning
 from dataloupe.core._finetune import Turn as Turn
+from dataloupe.core._isolation import SHORT_SEED as SHORT_SEED
+from dataloupe.core._isolation import Generators as Generators
+from dataloupe.core._isolation import global_generators as global_generators
+from dataloupe.core._isolation import isolated as isolated
 from dataloupe.core._lab import Embeddings as Embeddings
 from dataloupe.core._lab import Features as Features
 from dataloupe.core._lab import Lab as Lab
@@ -76,6 +83,8 @@ from dataloupe.core._learner import StackedLearner as StackedLearner
 from dataloupe.core._learner import State as State
 from dataloupe.core._learner import SteppedLearner as SteppedLearner
 from dataloupe.core._learner import TakesNaN as TakesNaN
+from dataloupe.core._learner import TorchReference as TorchReference
+from dataloupe.core._learner import fresh as fresh
 from dataloupe.core._learner import make_batch as make_batch
 from dataloupe.core._learner import must_show_state as must_show_state
 from dataloupe.core._learner import must_train as must_train
@@ -111,6 +120,10 @@ from dataloupe.core._question import flat_values as flat_values
 from dataloupe.core._question import model_key as model_key
 from dataloupe.core._question import one_value as one_value
 from dataloupe.core._restore import restoring as restoring
+from dataloupe.core._run_training import learner_seed as learner_seed
+from dataloupe.core._run_training import name_of as name_of
+from dataloupe.core._run_training import trained as trained
+from dataloupe.core._run_training import training_errors as training_errors
 from dataloupe.core._settings import check_settings as check_settings
 from dataloupe.core._settled import unchanged as unchanged
 from dataloupe.core._subsets import Subsets as Subsets

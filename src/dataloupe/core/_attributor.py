@@ -11,6 +11,7 @@ from dataloupe._errors import CapabilityError
 from dataloupe._identity import NUMERICS, canonical
 from dataloupe.core._attribution import DenseAttribution
 from dataloupe.core._direction import better_of
+from dataloupe.core._isolation import isolated
 from dataloupe.core._lab import Lab
 from dataloupe.core._learner import Learner, ModelSource, SteppedLearner
 from dataloupe.core._question import Question
@@ -58,6 +59,7 @@ class AbstractAttributor(abc.ABC):
         return found
 
     @final
+    @isolated()
     def attribute(self, question: Question, lab: Lab) -> DenseAttribution:
         """The attribution of this question, computed by the lab or remembered from before.
 

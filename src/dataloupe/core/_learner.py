@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from dataloupe._errors import CapabilityError
 from dataloupe.core._examples import Examples, Rows
 from dataloupe.core._model import Model, Origin, TorchModel
 
+_L = TypeVar("_L")
 Removal: TypeAlias = Literal["repack", "mask"]
 """What taking an example away means; see the design, section 5.1."""
 
@@ -48,7 +49,11 @@ class Batch(NamedTuple):
 
 @runtime_checkable
 class Learner(Protocol):
-    """A learning algorithm: data weights ``w`` of ``[n]`` and a seed in, a model out. Same in, same out."""
+    """A learning algorithm: data weights ``w`` of ``[n]`` and a seed in, a model out. Same in, same out.
+
+    A learner may declare ``wide_seeds = True`` (it takes seeds of 63 bits) and ``repeatable = False`` (its numbers do not
+    come again, such as those of a GPU's kernels: no training is then repeated to see).
+    """
 
     @property
     def removal(self) -> Removal:
@@ -56,7 +61,11 @@ class Learner(Protocol):
         ...
 
     def train(self, data: Examples, weights: Float[Tensor, " n"], *, seed: int) -> Model:
-        """The model that this algorithm makes of the weighted data."""
+        """The model that this algorithm makes of the weighted data.
+
+        ``seed`` is a whole number from 0 and below 2^31, as NumPy, scikit-learn and Hugging Face take it. A lab calls
+        ``train`` under torch's, NumPy's and Python's global generators seeded with it, and puts these back afterwards.
+        """
         ...
 
 
@@ -106,6 +115,15 @@ class TakesNaN(Protocol):
 
 
 @runtime_checkable
+class TorchReference(Protocol):
+    """A stepped learner that can take its steps in plain torch, to be held against."""
+
+    def reference(self, state: State, batches: Iterable[Batch]) -> TorchModel:
+        """The model that a module, ``backward`` and ``torch.optim`` make of a state in these batches."""
+        ...
+
+
+@runtime_checkable
 class ModelSource(Protocol):
     """Models that were trained elsewhere: they can be read, not made."""
 
@@ -130,8 +148,15 @@ def must_train(learner: Learner | ModelSource) -> Learner:
     )
 
 
+def fresh(learner: _L) -> _L:
+    """The learner as before its first training: one that holds a module gives one with a module of its own."""
+    own = getattr(learner, "fresh", None)
+    return learner if own is None else own()
+
+
 def train(learner: SteppedLearner, data: Examples, weights: Float[Tensor, " n"], *, seed: int) -> Model:
     """The plain loop over a learner's steps: the meaning of training, and the reference of every engine."""
+    learner = fresh(learner)
     state = learner.init(seed=seed)
     for slot in learner.batches(weights, seed=seed):
         state = learner.step(state, make_batch(data, weights, slot, learner.removal))

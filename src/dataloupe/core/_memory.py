@@ -1,6 +1,5 @@
 """A lab in memory, in plain loops: the reference that faster labs are held against, and a lab for tests."""
 
-import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,16 +13,19 @@ from dataloupe._errors import CapabilityError
 from dataloupe._identity import identity
 from dataloupe._typing import Array, Facts
 from dataloupe.core._chunked import Chunked
+from dataloupe.core._copies import copied_module
 from dataloupe.core._diffusion import as_called
 from dataloupe.core._draws import OneDraw, draw_signs
 from dataloupe.core._examples import Examples
 from dataloupe.core._factors import Contribution, Direct, Use
 from dataloupe.core._finetune import Seen, Tuned, Tuning
+from dataloupe.core._isolation import isolated
 from dataloupe.core._lab import Embeddings, Features, Side, Sketch, Swept, counted
 from dataloupe.core._learner import ModelSource, must_train
 from dataloupe.core._model import Model, TorchModel, call_module
 from dataloupe.core._outcomes import DIVERGED, OK, Outcomes
 from dataloupe.core._question import Output, Question, averaged_slope, draws_of
+from dataloupe.core._run_training import trained
 from dataloupe.core._settled import unchanged
 from dataloupe.core._subsets import Subsets
 from dataloupe.core._tokens import real_tokens
@@ -44,6 +46,7 @@ class MemoryLab:
         self._models: dict[str, Model] = {}
         self._known: dict[tuple[str, str], tuple[dict[str, Array], Facts]] = {}
 
+    @isolated()
     def outcomes(self, question: Question, subsets: Subsets, *, repeats: int = 1) -> Outcomes:
         """Train every (subset, seed) in turn."""
         learner = must_train(question.learner)
@@ -62,6 +65,7 @@ class MemoryLab:
         """All in one block."""
         return iter([self.outcomes(question, subsets, repeats=repeats)])
 
+    @isolated()
     def models(self, question: Question, subsets: Subsets) -> Sequence[Model]:
         """One model a subset."""
         if isinstance(question.learner, ModelSource):
@@ -69,6 +73,7 @@ class MemoryLab:
         subsets.refuse_empty()
         return [self._model(question, subsets, k, 0) for k in range(subsets.count)]
 
+    @isolated()
     def features(self, question: Question, subsets: Subsets, k: int, sketch: Sketch) -> Features:
         """Batch-of-one autograd, then the sketch."""
         shapes = {name: p.shape for name, p in torch_model(self.models(question, subsets)[k]).params.items()}
@@ -96,6 +101,7 @@ class MemoryLab:
             draws = Chunked.of(np.einsum("nqr,rnd->nqd", signs, each).reshape(-1, projection.width))
         return Features(Chunked.of(train), swept.slope, targets, facts, draws)
 
+    @isolated()
     def gradients(
         self,
         question: Question,
@@ -115,6 +121,7 @@ class MemoryLab:
         slope = _plain_gradients(output, model, data, use, scale)
         return Swept(slope, {"coverage": {"by autograd, one by one": 1.0}})
 
+    @isolated()
     def finetune(
         self, question: Question, models: Sequence[TorchModel], tuning: Tuning, seeds: Sequence[int]
     ) -> Tuned:
@@ -128,6 +135,7 @@ class MemoryLab:
             [one for one, _, _ in each], finite, np.stack([loss for _, loss, _ in each], 1), each[0][2]
         )
 
+    @isolated()
     def embeddings(self, question: Question, subsets: Subsets, k: int) -> Embeddings:
         """The inputs of the last layer."""
         model = torch_model(self.models(question, subsets)[k])
@@ -148,8 +156,9 @@ class MemoryLab:
         key = identity([question.training_identity, np.packbits(mask), seed])
         if key not in self._models:
             weights = torch.from_numpy(mask.astype(np.float32))
+            where = f" on subset {k}, repeat {r}"
             with unchanged(question):
-                model = learner.train(question.train, weights, seed=seed)
+                model = trained(learner, question.train, weights, seed=seed, where=where)
             self._models[key] = _trained_by(question, model)
         return self._models[key]
 
@@ -166,7 +175,7 @@ def _tuned(
     model: TorchModel, data: Examples, tuning: Tuning, seed: int, place: int
 ) -> tuple[TorchModel, Array, int]:
     """One model tuned by torch's own optimizer, its module called as it is."""
-    module = copy.deepcopy(model.module).train(not tuning.frozen_norms)
+    module = copied_module(model.module).train(not tuning.frozen_norms)
     params = {
         name: p.detach().clone().requires_grad_(name not in tuning.still) for name, p in model.params.items()
     }

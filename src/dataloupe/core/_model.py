@@ -1,10 +1,12 @@
 """Models: something that predicts; a torch model also shows its parameters."""
 
 import dataclasses
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -77,9 +79,10 @@ class TorchModel:
 
     def predict(self, inputs: Inputs) -> Tensor:
         """``module(inputs)`` in evaluation mode, with these parameters and buffers."""
-        if self.module.training:
-            self.module.eval()
-        return call_module(self.module, {**self.params, **self.buffers}, inputs)
+        with _lock_of(self.module):
+            if any(part.training for part in self.module.modules()):
+                self.module.eval()
+            return call_module(self.module, {**self.params, **self.buffers}, inputs)
 
     def __identity__(self) -> dict[str, Any]:
         """The module's structure and code, and all numbers."""
@@ -96,20 +99,32 @@ class TorchModel:
         return dataclasses.replace(self, params=params)
 
 
-def call_module(module: nn.Module, tensors: dict[str, Tensor], inputs: Inputs) -> Any:
+_LOCKS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+_LOCKS_GUARD = threading.Lock()
+
+
+def _lock_of(module: nn.Module) -> Any:
+    """The lock of a module: a call puts tensors into it, and no other thread may come between."""
+    with _LOCKS_GUARD:
+        return _LOCKS.setdefault(module, threading.RLock())
+
+
+def call_module(module: nn.Module, tensors: dict[str, Tensor], inputs: Inputs) -> Tensor:
     """``module(inputs)`` with its parameters and buffers replaced: a dict becomes keywords, a tuple positions.
 
+    What the call puts in a buffer's place stands in ``tensors`` afterwards.
     Of an object or dict with ``logits`` or a ``sample`` (as Hugging Face's models and those of diffusers give) these. A module that
     would compute parts again in the backward pass does not. Floating-point inputs come in the type of the model's numbers. Raises
-    ``BadInput`` dl-113 (a token or class that its tables have not), dl-136 (whole numbers for a layer that takes none).
+    ``BadInput`` dl-113 (a token or class that its tables have not), dl-136 (whole numbers for a layer that takes none),
+    dl-265 (no tensor).
     """
     inputs = match_dtype(inputs, tensors)
     args, named = (
         ((), inputs) if isinstance(inputs, dict) else (inputs if isinstance(inputs, tuple) else (inputs,), {})
     )
     try:
-        with without_checkpointing():
-            return logits_of(functional_call(module, tensors, args, named))
+        with _lock_of(module), without_checkpointing():
+            predicted = logits_of(functional_call(module, tensors, args, named))
     except RuntimeError as error:
         check_whole_inputs(module, inputs, error)
         raise
@@ -122,6 +137,15 @@ def call_module(module: nn.Module, tensors: dict[str, Tensor], inputs: Inputs) -
             found="a number without a row in one of its tables: a token outside the vocabulary, a class or a place beyond the last",
             do="make the table larger, or the numbers smaller: vocab_size, num_class_embeds, the longest sequence",
         ) from error
+    if not isinstance(predicted, Tensor):
+        parts = f" of {len(predicted)} parts" if isinstance(predicted, tuple | list | dict) else ""
+        raise BadInput(
+            "dl-265",
+            asked=f"the predictions of {type(module).__name__}",
+            found=f"a {type(predicted).__name__}{parts}, and no tensor",
+            do="give one tensor (or an object with `logits`): wrap the module in one whose forward returns that part",
+        )
+    return predicted
 
 
 def logits_of(found: Any) -> Any:

@@ -15,6 +15,7 @@ from dataloupe._typing import Facts
 from dataloupe.core._diffusion import as_called
 from dataloupe.core._direction import better_of
 from dataloupe.core._examples import Examples, Rows
+from dataloupe.core._isolation import isolated
 from dataloupe.core._learner import Learner, ModelSource, TakesNaN
 from dataloupe.core._model import Model
 from dataloupe.core._settled import probe_training, settled, unchanged
@@ -141,6 +142,7 @@ class Question:
         return len(self.index)
 
     @property
+    @isolated()
     def index(self) -> Int[np.ndarray, "m 2"]:
         """(target example, component) of every target row."""
         key = identity([self.targets, self.output])

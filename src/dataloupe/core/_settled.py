@@ -13,7 +13,16 @@ from dataloupe._errors import BadInput
 from dataloupe._identity import Stream, canonical, identity
 from dataloupe.core._diffusion import as_called
 from dataloupe.core._examples import Examples
-from dataloupe.core._learner import Learner, ModelSource, Slot, StackedLearner, SteppedLearner, make_batch
+from dataloupe.core._isolation import isolated
+from dataloupe.core._learner import (
+    Learner,
+    ModelSource,
+    Slot,
+    StackedLearner,
+    SteppedLearner,
+    fresh,
+    make_batch,
+)
 
 _BEFORE: dict[str, Any] = {}
 """From what code has become by running to what it was before: both are the same code."""
@@ -96,9 +105,8 @@ def probe_training(learner: Learner | ModelSource, data: Examples) -> dict[str, 
             return {"first model": f"none: {type(error).__name__}"}
     if not isinstance(learner, SteppedLearner):
         return None
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(Stream.root(0)("probe").seed())
-        own = copy.copy(learner)
+    with isolated(Stream.root(0)("probe").seed()):
+        own = fresh(copy.copy(learner))
         untrained = _predictions(own.model(own.init(seed=0)), data)
         return {"untrained": untrained, "one step": _one_step(own, data)}
 

@@ -1,9 +1,7 @@
 """Which back end: measured by a short probe, never guessed."""
 
-import contextlib
 import time
 import warnings
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +9,21 @@ import torch
 from jaxtyping import Bool
 
 from dataloupe._errors import TrainingError
-from dataloupe.core import Question, SteppedLearner, Subsets
-from dataloupe.engine._train import Backend, train_stack
+from dataloupe.core import (
+    Question,
+    SteppedLearner,
+    Subsets,
+    isolated,
+    learner_seed,
+    must_train,
+    name_of,
+    trained,
+    training_errors,
+)
+from dataloupe.engine._kinds import takes_steps
+from dataloupe.engine._stack import train_stack
+from dataloupe.engine._train import Backend, threads
+from dataloupe.engine._training_checks import Pair, stack_problem
 
 GROUPS = (8, 32, 128)
 _LONG_SECONDS = 60.0
@@ -34,13 +45,13 @@ def choose(question: Question, subsets: Subsets, count: int, cores: int) -> Choi
     One thread each: many trainings fill the cores better side by side. Only where a single training is longer
     than a minute are more threads tried. ``measured`` are models per second.
     """
-    with threads(1):
+    with isolated(), threads(1):
         found = rates(question, subsets, count)
     name, rate = max(found.items(), key=lambda item: item[1])
     measured = {f"{one}, 1 thread": speed for one, speed in found.items()}
     inside = 1
     if cores > 1 and 1 / rate > _LONG_SECONDS:
-        with threads(cores):
+        with isolated(), threads(cores):
             wide = rates(question, subsets, count, only=name)[name]
         measured[f"{name}, {cores} threads"] = wide
         if wide > 1.2 * rate:
@@ -54,25 +65,40 @@ def choose(question: Question, subsets: Subsets, count: int, cores: int) -> Choi
 def rates(question: Question, subsets: Subsets, count: int, only: str | None = None) -> dict[str, float]:
     """Models per second of ``loop`` and of ``stacked`` in groups (of at most ``count``), with the threads set now."""
     learner = question.learner
-    if not isinstance(learner, SteppedLearner):
+    if not takes_steps(learner):
         return {"loop": _whole_training(question, subsets)}
     masks = subsets.masks(np.arange(min(subsets.count, 4)))
     found: dict[str, float] = {}
     for name, group in [("loop", 1), *((f"stacked {g}", g) for g in GROUPS if g <= max(count, GROUPS[0]))]:
-        if only is None or only == name:
-            try:
-                with warnings.catch_warnings():
-                    warnings.filterwarnings(
-                        "ignore", "There is a performance drop"
-                    )  # that is what is measured
-                    found[name] = _short_training(question, learner, masks, group)
-            except TrainingError:
-                if group == 1:
-                    raise
-                break  # a module that cannot be stacked: the loop trains it
+        if only is not None and only != name:
+            continue
+        if group == GROUPS[0] and not _may_stack(question, learner, masks, subsets):
+            break
+        try:
+            with (
+                warnings.catch_warnings(),
+                training_errors(f"{name_of(learner)}, {name}, to see how long it takes"),
+            ):
+                warnings.filterwarnings("ignore", "There is a performance drop")  # that is what is measured
+                found[name] = _short_training(question, learner, masks, group)
+        except TrainingError:
+            if group == 1:
+                raise
+            break  # a module that cannot be stacked: the loop trains it
         if group > GROUPS[0] and only is None and found[name] < 0.7 * max(found.values()):
             break
     return found
+
+
+def _may_stack(
+    question: Question, learner: SteppedLearner, masks: Bool[np.ndarray, "k n"], subsets: Subsets
+) -> bool:
+    """Whether a model in a stack takes the steps that it takes alone."""
+    seeds = [learner_seed(learner, subsets.train_seed(k, 0)) for k in range(len(masks))]
+    with training_errors(f"the first steps of {name_of(learner)}"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "There is a performance drop")
+        pair = Pair.of(learner, masks, seeds)
+        return stack_problem(question, learner, pair, same_size=subsets.kind == "fixed") is None
 
 
 def _short_training(
@@ -98,16 +124,5 @@ def _short_training(
 def _whole_training(question: Question, subsets: Subsets) -> float:
     start = time.perf_counter()
     weights = torch.from_numpy(subsets.masks([0])[0].astype(np.float32))
-    question.learner.train(question.train, weights, seed=0)  # type: ignore[union-attr]
+    trained(must_train(question.learner), question.train, weights, seed=0, where=", to see how long it takes")
     return 1 / max(time.perf_counter() - start, 1e-6)
-
-
-@contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Run a block with so many threads inside each operation, and put the old number back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

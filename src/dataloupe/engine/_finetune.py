@@ -1,6 +1,5 @@
 """Fine-tuning of many models at once: one program for a stack of them, each on batches of its own."""
 
-import copy
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,7 +8,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dataloupe._typing import Inputs
-from dataloupe.core import Examples, Seen, Stage, TorchModel, Tuned, Tuning, Turn, call_module, map_inputs
+from dataloupe.core import (
+    Examples,
+    Seen,
+    Stage,
+    TorchModel,
+    Tuned,
+    Tuning,
+    Turn,
+    call_module,
+    copied_module,
+    map_inputs,
+    vmap_models,
+)
 
 STACK = 32
 """Models in one program."""
@@ -51,7 +62,7 @@ def _tune(
         name: torch.stack([one.buffers[name].detach() for one in models]) for name in models[0].buffers
     }
     moving = [params[name].requires_grad_() for name in params if name not in tuning.still]
-    module = models[0].module if tuning.frozen_norms else copy.deepcopy(models[0].module)
+    module = models[0].module if tuning.frozen_norms else copied_module(models[0].module)
     module.train(not tuning.frozen_norms)
     optimizer = tuning.optimizer.over(moving)
     losses = np.zeros((len(tuning.stages), len(models)))
@@ -99,4 +110,4 @@ def _forward(
     if len(next(iter(params.values()))) == 1:
         alone = {name: tensor[0] for name, tensor in tensors.items()}
         return call_module(module, alone, map_inputs(lambda part: part[0], inputs))[None]
-    return torch.vmap(lambda own, rows: call_module(module, own, rows))(tensors, inputs)
+    return vmap_models(lambda own, rows: call_module(module, own, rows))(tensors, inputs)

@@ -1,38 +1,44 @@
 """Training of many models: one after the other, or stacked in one program."""
 
+import contextlib
 import dataclasses
-import itertools
+import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
-from dataloupe._errors import BadInput, CapabilityError, TrainingError
+from dataloupe._errors import BadInput
 from dataloupe._typing import Array
 from dataloupe.core import (
     DIVERGED,
     OK,
-    Batch,
-    Examples,
+    SHORT_SEED,
     Model,
     Origin,
     Question,
-    Slot,
-    StackedLearner,
     State,
     SteppedLearner,
     Subsets,
     TorchModel,
-    flat_values,
+    isolated,
+    learner_seed,
     must_show_state,
     must_train,
-    one_value,
+    name_of,
     torch_model,
+    trained,
+    training_errors,
 )
+from dataloupe.engine._kinds import takes_stacks, takes_steps
+from dataloupe.engine._stack import measure_stack, pick, train_stack
+from dataloupe.engine._training_checks import Pair, check_recipe, is_repeatable, not_repeatable
+
+_MANY_TRAININGS = 8
+_LONG_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +77,14 @@ def environment() -> dict[str, str]:
 
 
 class Work(NamedTuple):
-    """What a worker needs to know to train any unit."""
+    """What a worker needs to know to train any unit; the one that begins at ``first`` checks the recipe."""
 
     question: Question
     subsets: Subsets
     repeats: int
     backend: Backend
     keep: bool
+    first: int = -1
 
 
 class Unit(NamedTuple):
@@ -89,22 +96,82 @@ class Unit(NamedTuple):
 
 
 def run_unit(work: Work, span: tuple[int, int]) -> Unit:
-    """Train and measure the models ``span``: number ``i`` is subset ``i // repeats``, seed ``i % repeats``."""
-    question, subsets, repeats = work.question, work.subsets, work.repeats
-    places = [divmod(i, repeats) for i in range(*span)]
-    masks = subsets.masks([k for k, _ in places])
-    seeds = [subsets.train_seed(k, r) for k, r in places]
-    values = np.empty((len(places), question.m), dtype=np.float32)
+    """Train and measure the models ``span``: number ``i`` is subset ``i // repeats``, seed ``i % repeats``.
+
+    The unit that begins at ``work.first`` checks the recipe before it trains (:mod:`engine._training_checks`).
+    """
+    learner = must_train(work.question.learner)
+    places = [divmod(i, work.repeats) for i in range(*span)]
+    seeds = [learner_seed(learner, work.subsets.train_seed(k, r)) for k, r in places]
+    trainings = Trainings(work.question, work.subsets.masks([k for k, _ in places]), seeds, places)
+    values = np.empty((len(places), work.question.m), dtype=np.float32)
     kept: list[dict[str, Array]] = []
-    for start, stop, models, measured in _stacks(question, masks, seeds, work.backend):
-        values[start:stop] = measured
-        if work.keep:
-            kept.extend(model_tensors(model) for model in models)
+    with isolated(), threads(work.backend.threads):
+        first = _checked(work, trainings) if span[0] == work.first else None
+        for start, stop, models, measured in _stacks(trainings, work.backend, first):
+            values[start:stop] = measured
+            if work.keep:
+                kept.extend(model_tensors(model) for model in models)
+        tensors = {name: np.stack([one[name] for one in kept]) for name in kept[0]} if kept else {}
+        moved = _moved(must_show_state(work.question.learner), tensors) if kept else {}
     healthy = np.isfinite(values).all(axis=1)
     values[~healthy] = np.nan
-    tensors = {name: np.stack([one[name] for one in kept]) for name in kept[0]} if kept else {}
-    moved = _moved(must_show_state(question.learner), tensors) if kept else {}
     return Unit(values, np.where(healthy, OK, DIVERGED).astype(np.uint8), moved)
+
+
+class Trainings(NamedTuple):
+    """Trainings of one unit: the subsets ``[k, n]``, the seeds, and which (subset, repeat) each is."""
+
+    question: Question
+    masks: Bool[np.ndarray, "k n"]
+    seeds: Sequence[int]
+    places: Sequence[tuple[int, int]]
+
+    def words(self, start: int, stop: int) -> str:
+        """Some of them in an error message."""
+        subset, repeat = self.places[start]
+        more = f" and {stop - start - 1} more" if stop - start > 1 else ""
+        return f" on subset {subset}, repeat {repeat}{more} (seed {self.seeds[start]})"
+
+    def one(self, i: int) -> tuple[Model, Array]:
+        """A model of ``learner.train``, and the outputs."""
+        learner, weights = (
+            must_train(self.question.learner),
+            torch.from_numpy(self.masks[i].astype(np.float32)),
+        )
+        where = self.words(i, i + 1)
+        model = trained(learner, self.question.train, weights, seed=self.seeds[i], where=where)
+        with training_errors(f"the outputs of {name_of(learner)}{where}"):
+            return model, self.question.measure(model)
+
+
+def _checked(work: Work, trainings: Trainings) -> tuple[Model, Array] | None:
+    """Hold a recipe against itself: a few steps of a stepped learner; any other trains its first model twice.
+
+    The second training is left out where it would be a large share of all the work, and long.
+    """
+    learner = must_train(work.question.learner)
+    if takes_steps(learner):
+        with training_errors(f"the first steps of {name_of(learner)}{trainings.words(0, 1)}"):
+            pair = Pair.of(learner, trainings.masks, trainings.seeds)
+            check_recipe(
+                work.question,
+                learner,
+                pair,
+                stacked=work.backend.kind == "stacked",
+                same_size=work.subsets.kind == "fixed",
+            )
+        return None
+    began = time.perf_counter()
+    first = trainings.one(0)
+    few = work.subsets.count * work.repeats < _MANY_TRAININGS
+    if not is_repeatable(learner) or (few and time.perf_counter() - began > _LONG_SECONDS):
+        return first
+    again = trainings.one(0)[1]
+    if not np.array_equal(first[1], again, equal_nan=True):
+        far = float(np.nanmax(np.abs(first[1] - again)))
+        raise not_repeatable(learner, f"another model the second time, its outputs {far:.2g} away")
+    return first
 
 
 def model_tensors(model: Model) -> dict[str, Array]:
@@ -143,24 +210,36 @@ def rebuilt(
 
 
 def _stacks(
-    question: Question, masks: Bool[np.ndarray, "k n"], seeds: Sequence[int], backend: Backend
+    trainings: Trainings, backend: Backend, first: tuple[Model, Array] | None
 ) -> Iterator[tuple[int, int, list[Model], Array]]:
-    """(first, last, models, values) of every stack of the unit, in order."""
-    learner, data = must_train(question.learner), question.train
-    stacked = isinstance(learner, SteppedLearner) and backend.kind == "stacked"
+    """(first, last, models, values) of every stack of the unit, in order; the first model may be there already."""
+    learner = must_train(trainings.question.learner)
+    steps = takes_steps(learner)
+    stacked = steps and backend.kind == "stacked"
     same_size = isinstance(learner, SteppedLearner) and learner.couples_rows
-    for start, stop in stacks_of(masks, backend.group if stacked else 1, same_size):
-        weights = torch.from_numpy(masks[start:stop].astype(np.float32))
-        if isinstance(learner, StackedLearner) or (stacked and isinstance(learner, SteppedLearner)):
-            # A stack of one would take another path through the kernels: a tail of one is trained twice over.
-            copies = 2 if stacked and stop - start == 1 else 1
-            states = train_stack(learner, data, weights.repeat(copies, 1), [*seeds[start:stop]] * copies)
-            models = [learner.model(pick(states, i)) for i in range(stop - start)]
-            values = measure_stack(question, learner, states)[: stop - start]
+    for start, stop in stacks_of(trainings.masks, backend.group if stacked else 1, same_size):
+        if takes_steps(learner) and (stacked or takes_stacks(learner)):
+            with training_errors(name_of(learner) + trainings.words(start, stop)):
+                models, values = _one_stack(learner, trainings, slice(start, stop), stacked)
         else:
-            models = [learner.train(data, weights[0], seed=seeds[start])]
-            values = question.measure(models[0])[None]
+            model, measured = first if first is not None and start == 0 else trainings.one(start)
+            models, values = [model], measured[None]
         yield start, stop, models, values
+
+
+def _one_stack(
+    learner: SteppedLearner, trainings: Trainings, some: slice, stacked: bool
+) -> tuple[list[Model], Array]:
+    """Models in lock step, and their outputs."""
+    weights = torch.from_numpy(trainings.masks[some].astype(np.float32))
+    count = len(weights)
+    # A stack of one would take another path through the kernels: a tail of one is trained twice over.
+    copies = 2 if stacked and count == 1 else 1
+    seeds = [*trainings.seeds[some]] * copies
+    with isolated(seed=seeds[0] % SHORT_SEED):
+        states = train_stack(learner, trainings.question.train, weights.repeat(copies, 1), seeds)
+    models = [learner.model(pick(states, i)) for i in range(count)]
+    return models, measure_stack(trainings.question, learner, states)[:count]
 
 
 def stacks_of(masks: Bool[np.ndarray, "k n"], group: int, same_size: bool) -> Iterator[tuple[int, int]]:
@@ -174,104 +253,12 @@ def stacks_of(masks: Bool[np.ndarray, "k n"], group: int, same_size: bool) -> It
             start = stop
 
 
-def train_stack(
-    learner: SteppedLearner,
-    data: Examples,
-    weights: Float[Tensor, "M n"],
-    seeds: Sequence[int],
-    *,
-    steps: int | None = None,
-) -> State:
-    """M trainings in lock step (or their first ``steps``); a model whose schedule ends first waits aside."""
-    step = learner.steps if isinstance(learner, StackedLearner) else _vmapped(learner)
-    states = tree_map(lambda *tensors: torch.stack(tensors), *[learner.init(seed=seed) for seed in seeds])
-    schedules = [
-        itertools.islice(learner.batches(w, seed=seed), steps) for w, seed in zip(weights, seeds, strict=True)
-    ]
-    running = list(range(len(seeds)))
-    finished: dict[int, State] = {}
-    generator = torch.random.default_generator.get_state()
-    first = True
-    while running:
-        slots = [next(schedules[i], None) for i in running]
-        if None in slots:
-            done = {i for i, slot in zip(running, slots, strict=True) if slot is None}
-            finished |= {i: tree_map(torch.clone, pick(states, running.index(i))) for i in done}
-            staying = [place for place, i in enumerate(running) if i not in done]
-            running = [i for i in running if i not in done]
-            if not running:
-                break
-            states = tree_map(lambda tensor, kept=staying: tensor[kept], states)
-            slots = [slot for slot in slots if slot is not None]
-        states = step(
-            states, stack_batch(data, weights[running], [s for s in slots if s is not None], learner.removal)
-        )
-        if first and not torch.equal(generator, torch.random.default_generator.get_state()):
-            raise CapabilityError(
-                "dl-222",
-                asked="a training that is the same each time",
-                found="a step that draws from torch's global generator (dropout as a function?)",
-                do="take the randomness out of forward, or use SGD(augment=...)",
-            )
-        first = False
-    return tree_map(lambda *tensors: torch.stack(tensors), *[finished[i] for i in range(len(seeds))])
-
-
-def stack_batch(data: Examples, weights: Float[Tensor, "M n"], slots: Sequence[Slot], removal: str) -> Batch:
-    """The batches of M models in one; shorter ones are filled up with "no example" (id -1, weight 0)."""
-    width = max(len(slot.ids) for slot in slots)
-    padded = [
-        s.ids if len(s.ids) == width else np.pad(s.ids, (0, width - len(s.ids)), constant_values=-1)
-        for s in slots
-    ]
-    stacked = np.stack(padded)
-    ids = torch.from_numpy(stacked)
-    kept = weights.gather(1, ids.clamp(min=0) if (stacked < 0).any() else ids)
-    missing = (ids < 0) | (kept == 0)
-    if bool(missing.any()):
-        kept, ids = kept.masked_fill(missing, 0.0), ids.masked_fill(missing, -1)
-        widths = torch.tensor([float(len(slot.ids)) for slot in slots])
-        total = ((ids >= 0).sum(1).float() if removal == "repack" else widths).clamp(min=1.0)
-    else:
-        total = torch.full((len(slots),), float(width))
-    return Batch(
-        ids=ids,
-        data=data.take(ids),
-        weights=kept,
-        total=total,
-        epoch=torch.tensor([slot.epoch for slot in slots]),
-        progress=torch.tensor([slot.progress for slot in slots], dtype=torch.float32),
-    )
-
-
-def measure_stack(question: Question, learner: SteppedLearner, states: State) -> Float[np.ndarray, "M m"]:
-    """The question's output of every model of a stack."""
-    if len(states.seed) == 1:
-        return question.measure(learner.model(pick(states, 0)))[None]
-    return flat_values(
-        question,
-        lambda rows: torch.vmap(lambda state: one_value(question.output, learner.model(state), rows))(states),
-        learner.model(pick(states, 0)),
-        k=len(states.seed),
-    )
-
-
-def pick(states: State, i: int) -> State:
-    """Model i of a stack."""
-    return tree_map(lambda tensor: tensor[i], states)
-
-
-def _vmapped(learner: SteppedLearner) -> Any:
-    def step(states: State, batches: Batch) -> State:
-        dims = tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, batches)
-        try:
-            return torch.vmap(learner.step, in_dims=(0, dims))(states, batches)
-        except RuntimeError as error:
-            raise TrainingError(
-                "dl-223",
-                asked="a stacked step of " + type(learner).__name__,
-                found=str(error).splitlines()[0],
-                do='make `step` fit for torch.vmap, or train with Lab(backend="loop")',
-            ) from error
-
-    return step
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Run a block with so many threads inside each operation, and put the old number back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,3 +1,4 @@
+# budget: one door for all that is computed and remembered; 407 lines
 """The lab: engine, store, runner and progress in one; a folder (or URL) that resumes by itself."""
 
 import dataclasses
@@ -27,13 +28,13 @@ from dataloupe.core import (
     Runner,
     Side,
     Sketch,
-    SteppedLearner,
     Subsets,
     Swept,
     TorchModel,
     Tuned,
     Tuning,
     Use,
+    isolated,
     model_key,
     must_show_state,
     must_train,
@@ -52,7 +53,7 @@ from dataloupe.engine import (
     gradients,
     rebuilt,
     run_unit,
-    threads,
+    takes_steps,
 )
 from dataloupe.lab._features import Keeper
 from dataloupe.lab._job import Job, guarded, job_of, mask_digest, unchanged_since, unit_name
@@ -66,6 +67,7 @@ from dataloupe.lab._records import (
     unfit_record,
 )
 from dataloupe.lab._results import read_result, read_result_facts, write_result
+from dataloupe.lab._settings import check_settings
 from dataloupe.run import Processes, Progress, Serial, why_not_sendable
 from dataloupe.store import open_store
 
@@ -116,6 +118,7 @@ class Lab:
                 found="none of that name",
                 do="use auto, loop, stacked or processes",
             )
+        check_settings(workers, runner, {"keep_models": keep_models, "progress": progress, "force": force})
         self.where = where
         self.store = open_store(where)
         self._backend = backend
@@ -180,6 +183,7 @@ class Lab:
             found.extend(rebuilt(stepped, blank, arrays, i, origin) for i, origin in enumerate(origins))
         return found
 
+    @isolated()
     @guarded
     def features(self, question: Question, subsets: Subsets, k: int, sketch: Sketch) -> Features:
         """Sketched gradients at model k of the subsets, kept chunk by chunk."""
@@ -187,6 +191,7 @@ class Lab:
         key = model_key(question, subsets, k)
         return Keeper(self.store, question, key, made, sketch, self._compute).features()
 
+    @isolated()
     @guarded
     def gradients(
         self,
@@ -200,12 +205,14 @@ class Lab:
         """Every row's gradient at model k of the subsets, as factors, to ``use``."""
         return gradients(question, self._model(question, subsets, k), side, use, scale, self._compute)
 
+    @isolated()
     def finetune(
         self, question: Question, models: Sequence[TorchModel], tuning: Tuning, seeds: Sequence[int]
     ) -> Tuned:
         """The models, each tuned with a seed of its own on the question's training rows, many in one program."""
         return finetune(models, question.train, tuning, seeds)
 
+    @isolated()
     @guarded
     def embeddings(self, question: Question, subsets: Subsets, k: int) -> Embeddings:
         """Inputs of the last layer at model k of the subsets."""
@@ -285,7 +292,7 @@ class Lab:
             yield start, stop, {key: array[: stop - start] for key, array in unit[0].items()}
 
     def _train(self, job: Job, backend: Backend, missing: list[tuple[int, int]], keep: bool) -> None:
-        work = Work(job.question, job.subsets, job.repeats, backend, keep)
+        work = Work(job.question, job.subsets, job.repeats, backend, keep, first=missing[0][0])
         models = keep and job.folder.startswith("models-")
         total = job.subsets.count * job.repeats
         todo = sum(stop - start for start, stop in missing)
@@ -293,7 +300,6 @@ class Lab:
         began, written = time.perf_counter(), 0.0
         with (
             unchanged_since(job) as check_data,
-            threads(backend.threads),
             progress(
                 total,
                 done=total - todo,
@@ -380,8 +386,9 @@ class Lab:
             facts = {"seconds_per_model": found.seconds, "models_per_second": found.measured}
             self.store.write_facts(job.folder, "times-probe", facts)
             return found.backend
-        stacked = self._backend != "loop" and isinstance(job.question.learner, SteppedLearner)
-        inside = 1 if self._backend == "processes" else torch.get_num_threads()
+        stacked = self._backend != "loop" and takes_steps(job.question.learner)
+        with isolated():  # not while another thread's training has set a number of its own
+            inside = 1 if self._backend == "processes" else torch.get_num_threads()
         return Backend("stacked", _GROUP, inside, _GROUP) if stacked else Backend("loop", 1, inside, 1)
 
     def _say_nearest(self, job: Job) -> None:
@@ -395,6 +402,7 @@ class Lab:
         if isinstance(question.learner, ModelSource):
             return question.learner.models()[k]
         key = identity([question.training_identity, subsets])
-        if self._recent[0] != key:
-            self._recent = key, self.models(question, subsets)
-        return self._recent[1][k]
+        recent = self._recent  # read once: another thread may put other models there
+        if recent[0] != key:
+            recent = self._recent = key, self.models(question, subsets)
+        return recent[1][k]

@@ -1,18 +1,16 @@
 """Models that the user trained elsewhere: the door for every training loop that is not ours."""
 
-import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream, canonical
-from dataloupe.core import Model, Subsets, TorchModel
+from dataloupe.core import Model, Subsets, TorchModel, copied_module, isolated
 from dataloupe.learners._read_state import Source, read_state, title_of
 from dataloupe.learners._state_names import matched
 
@@ -119,11 +117,10 @@ class Checkpoints:
 def _module(given: nn.Module | Callable[[], nn.Module]) -> nn.Module:
     """A module of our own, in evaluation mode; a factory may draw, from a generator of its own."""
     if isinstance(given, nn.Module):
-        return copy.deepcopy(given).eval()
+        return copied_module(given).eval()
     made = None
     if callable(given):
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(Stream.root(0)("checkpoints", "module").seed())
+        with isolated(Stream.root(0)("checkpoints", "module").seed()):
             made = given()
     if not isinstance(made, nn.Module):
         raise BadInput(

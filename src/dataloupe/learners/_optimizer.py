@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.sgd import sgd
 
+from dataloupe._errors import BadInput
 from dataloupe.core import State
 
 _VECTOR = 64
@@ -28,6 +29,30 @@ def learning_rate(settings: Any, progress: Tensor) -> Tensor:
     return settings.lr * rate
 
 
+def moments(settings: Any, params: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """What the optimizer remembers of every parameter, before its first step."""
+    kinds = {"sgd": ["velocity"] if settings.momentum else [], "adamw": ["mean", "square"]}
+    zeros = {
+        kind: {name: torch.zeros_like(p) for name, p in params.items()} for kind in kinds[settings.optimizer]
+    }
+    if settings.optimizer == "adamw":
+        zeros["count"] = {name: torch.tensor(0) for name in params}
+    return zeros
+
+
+def gradients_of(loss: Tensor, params: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The gradient by every parameter that the loss was made with: the others stay as they are, as in plain torch."""
+    if not loss.requires_grad:
+        raise BadInput(
+            "dl-265",
+            asked="a gradient of the loss",
+            found="predictions that no parameter had a part in (detached, or made under no_grad)",
+            do="let forward compute with the module's parameters, and without detach() on the way",
+        )
+    found = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
+    return {name: g for name, g in zip(params, found, strict=True) if g is not None}
+
+
 def updated(settings: Any, state: State, gradients: dict[str, Tensor], lr: Tensor) -> State:
     """The optimizer's move, on copies."""
     copy = state._replace(
@@ -42,7 +67,10 @@ def updated(settings: Any, state: State, gradients: dict[str, Tensor], lr: Tenso
 
 
 def update_in_place(settings: Any, state: State, gradients: dict[str, Tensor], lr: Tensor) -> None:
-    """The optimizer's move; lr is a scalar, or ``[M]`` for M models. Gradients are used up."""
+    """The optimizer's move; lr is a scalar, or ``[M]`` for M models. Gradients are used up.
+
+    A parameter without a gradient is not moved: neither by its velocity nor by weight decay.
+    """
     if settings.optimizer == "adamw":
         _adamw(settings, state, gradients, lr)
         return
@@ -50,11 +78,14 @@ def update_in_place(settings: Any, state: State, gradients: dict[str, Tensor], l
     fused = [
         name
         for name, p in state.params.items()
-        if shared is not None and p.dtype in _FUSED_TYPES and p.numel() % (_VECTOR * len(p)) == 0
+        if name in gradients
+        and shared is not None
+        and p.dtype in _FUSED_TYPES
+        and p.numel() % (_VECTOR * len(p)) == 0
     ]
     velocities = state.optimizer.get("velocity", {})
     for name, p in state.params.items():
-        if name in fused:
+        if name in fused or name not in gradients:
             continue
         g = gradients[name]
         if settings.weight_decay:
@@ -79,10 +110,10 @@ def update_in_place(settings: Any, state: State, gradients: dict[str, Tensor], l
 
 
 def _adamw(settings: Any, state: State, gradients: dict[str, Tensor], lr: Tensor) -> None:
-    for name, p in state.params.items():
-        g = gradients[name]
+    for name, g in gradients.items():
+        p = state.params[name]
         rate = lr.reshape(lr.shape + (1,) * (p.ndim - lr.ndim))
-        count = (state.step + 1).to(p.dtype).reshape(rate.shape)
+        count = state.optimizer["count"][name].add_(1).to(p.dtype).reshape(rate.shape)
         mean, square = state.optimizer["mean"][name], state.optimizer["square"][name]
         mean.mul_(settings.betas[0]).add_(g, alpha=1 - settings.betas[0])
         square.mul_(settings.betas[1]).add_(g.square(), alpha=1 - settings.betas[1])

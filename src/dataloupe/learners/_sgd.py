@@ -1,8 +1,9 @@
 """Stochastic gradient descent on any torch module, as pure steps."""
 
+import copy
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -24,14 +25,17 @@ from dataloupe.core import (
     TorchModel,
     call_module,
     check_timesteps,
+    isolated,
     next_tokens,
     said_of,
     train,
+    training_errors,
 )
 from dataloupe.learners._augment import Augment
 from dataloupe.learners._denoise import images_of, noised, with_images
-from dataloupe.learners._module import Structure, drawn, structure_of
-from dataloupe.learners._optimizer import learning_rate, update_in_place, updated
+from dataloupe.learners._module import Structure, drawn, fresh_structure, own_module, structure_of
+from dataloupe.learners._optimizer import gradients_of, learning_rate, moments, update_in_place, updated
+from dataloupe.learners._reference import plain_steps
 from dataloupe.learners._settings import check_settings
 from dataloupe.learners._stacked import (
     cross_entropies,
@@ -59,7 +63,7 @@ class SGD:
     squared error of what the model says of a noised sample, the timestep uniform where the row names none.
 
     Same in, same out: order, initial numbers, augmentation and noise are keyed by (seed, epoch, example id). The
-    factory may draw from torch's global generator; it is called under a forked, keyed one. Modules with
+    factory may draw from the global generators of torch, NumPy and Python; it is called under forked, keyed ones. Modules with
     dropout are refused (dl-212), BatchNorm under ``mask`` too (dl-213).
 
     >>> learner = SGD(lambda: nn.Linear(2, 2), epochs=3, lr=0.5, batch_size=4)
@@ -85,6 +89,7 @@ class SGD:
     augment: Augment | None = None
     removal: Removal = "repack"
     version: str | None = None
+    wide_seeds: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the settings; the module is looked at when it is first needed."""
@@ -98,8 +103,7 @@ class SGD:
         params = {name: p.detach().clone() for name, p in module.named_parameters() if p.requires_grad}
         frozen = {name: p.detach().clone() for name, p in module.named_parameters() if not p.requires_grad}
         buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
-        kinds = {"sgd": ["velocity"] if self.momentum else [], "adamw": ["mean", "square"]}[self.optimizer]
-        optimizer = {kind: {name: torch.zeros_like(p) for name, p in params.items()} for kind in kinds}
+        optimizer = moments(self, params)
         return State(params, buffers | frozen, optimizer, torch.tensor(0), torch.tensor(seed))
 
     def batches(self, weights: Float[Tensor, " n"], *, seed: int) -> Iterator[Slot]:
@@ -125,8 +129,21 @@ class SGD:
 
     def step(self, state: State, batch: Batch) -> State:
         """One gradient step: a pure function, fit for vmap."""
-        gradients, buffers = grad(self._loss, has_aux=True)(state.params, state.buffers, state.seed, batch)
-        moved = updated(self, state, gradients, self._rate(batch.progress))
+        if any(torch._C._functorch.is_functorch_wrapped_tensor(p) for p in state.params.values()):
+            gradients, buffers = grad(self._loss, has_aux=True)(
+                state.params, state.buffers, state.seed, batch
+            )
+            moved = updated(self, state, gradients, self._rate(batch.progress))
+        else:
+            params = {name: p.detach().clone().requires_grad_() for name, p in state.params.items()}
+            with torch.enable_grad():
+                loss, buffers = self._loss(params, state.buffers, state.seed, batch)
+            moved = updated(
+                self,
+                state._replace(params={name: p.detach() for name, p in params.items()}),
+                gradients_of(loss, params),
+                self._rate(batch.progress),
+            )
         return moved._replace(buffers=buffers, step=state.step + 1)
 
     def model(self, state: State) -> TorchModel:
@@ -136,7 +153,19 @@ class SGD:
     def train(self, data: Examples, weights: Float[Tensor, " n"], *, seed: int) -> TorchModel:
         """The plain loop over the steps."""
         self._check(Rows(data.inputs, None))
-        return train(self, data, weights, seed=seed)  # type: ignore[return-value]
+        with isolated(), training_errors(f"{self.name} (seed {seed})"):
+            return train(self.fresh(), data, weights, seed=seed)  # type: ignore[return-value]
+
+    def fresh(self) -> "SGD":
+        """The same learner with a module of its own: what a forward pass leaves in it reaches no other training."""
+        other = copy.copy(self)
+        object.__setattr__(other, "_known_structure", fresh_structure(self._structure, self.module))
+        return other
+
+    @property
+    def name(self) -> str:
+        """What it trains, for error messages."""
+        return f"SGD of {type(self._structure.training).__name__}"
 
     @property
     def couples_rows(self) -> bool:
@@ -155,23 +184,34 @@ class SGD:
         rows = self._fed(states.seed, batches)
         predicted = stacked_forward(module, params, states.buffers, rows.inputs)
         losses = (batches.weights * self._losses(predicted, rows, batches.weights, 1)).sum(1) / batches.total
-        found = torch.autograd.grad(losses.sum(), list(params.values()))
+        gradients = gradients_of(losses.sum(), params)
         with torch.no_grad():
             moving = states._replace(params={name: p.detach() for name, p in params.items()})
-            gradients = dict(zip(params, found, strict=True))
             update_in_place(self, moving, gradients, self._rate(batches.progress))
         return moving._replace(step=states.step + 1)
+
+    def reference(self, state: State, batches: Iterable[Batch]) -> TorchModel:
+        """The same steps in plain torch: a module, ``backward`` and ``torch.optim``."""
+
+        def losses(batch: Batch, forward: Callable[[Inputs], Tensor]) -> Tensor:
+            rows = self._fed(state.seed, batch)
+            return self._losses(forward(rows.inputs), rows, batch.weights, 0)
+
+        module = own_module(self.module, self._structure.training)
+        return plain_steps(self, module, state, batches, losses)
 
     # --- inside ---
 
     def _loss(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], seed: Tensor, batch: Batch
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        buffers = {name: b.clone() for name, b in buffers.items()}
+        tensors = {**params, **{name: b.clone() for name, b in buffers.items()}}
         rows = self._fed(seed, batch)
-        predicted = call_module(self._structure.training, {**params, **buffers}, rows.inputs)
+        predicted = call_module(self._structure.training, tensors, rows.inputs)
         losses = self._losses(predicted, rows, batch.weights, 0)
-        return (batch.weights * losses).sum() / batch.total, buffers
+        return (batch.weights * losses).sum() / batch.total, {
+            name: tensors[name].detach() for name in buffers
+        }
 
     def _check(self, rows: Rows) -> None:
         """Refuse timesteps that the diffusion has not (dl-816, dl-817)."""

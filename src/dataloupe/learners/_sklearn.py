@@ -5,7 +5,7 @@ import inspect
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._identity import Stream
 from dataloupe._typing import Array, Inputs
-from dataloupe.core import Examples, Removal
+from dataloupe.core import SHORT_SEED, Examples, Removal
 from dataloupe.learners._missing import missing_after
 
 Fit: TypeAlias = Literal["subset", "weights"]
@@ -25,7 +25,7 @@ _METHODS = {"decision": "decision_function", "log_proba": "predict_proba", "valu
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SklearnLearner:
-    """A scikit-learn estimator, cloned and fitted on the kept rows only, every random_state keyed by the seed.
+    """A scikit-learn estimator, cloned and fitted on the kept rows only, every random_state (below 2^31) keyed by the seed.
 
     ``fit``: "subset" wants weights 0 or 1; "weights" hands fractional ones on as ``sample_weight``. Rows of
     weight 0 are never handed over. ``predict``: what a model answers: "decision" (``decision_function``),
@@ -53,6 +53,7 @@ class SklearnLearner:
     floor: float = 1e-6
     allow_nan: bool | Literal["auto"] = "auto"
     version: str | None = None
+    wide_seeds: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the estimator against what it shall do."""
@@ -286,7 +287,7 @@ def _seeded(estimator: Any, seed: int) -> Any:
     """The estimator with every random_state in it, nested ones too, keyed by the seed and its own name."""
     stream = Stream.root(seed)("sklearn")
     names = [name for name in estimator.get_params(deep=True) if name.split("__")[-1] == "random_state"]
-    return estimator.set_params(**{name: stream(name).seed() % 2**32 for name in sorted(names)})
+    return estimator.set_params(**{name: stream(name).seed() % SHORT_SEED for name in sorted(names)})
 
 
 def _matrix(inputs: Inputs) -> Num[np.ndarray, "b d"]:

@@ -1,11 +1,15 @@
 """Many models of one structure in one program: parameters ``[M, ...]`` in, predictions ``[M, b, c]`` out."""
 
+import re
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from dataloupe._errors import TrainingError
+from dataloupe._errors import BadInput, TrainingError
 from dataloupe._typing import Inputs
-from dataloupe.core import IGNORED, call_module, map_inputs, match_dtype
+from dataloupe.core import IGNORED, call_module, map_inputs, match_dtype, vmap_models
 
 _POINTWISE = (nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Softplus, nn.Identity)
 _PICTURES = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm2d, nn.GroupNorm)
@@ -23,7 +27,9 @@ def stacked_forward(
     inputs = match_dtype(inputs, tensors)
     if len(next(iter(tensors.values()))) == 1:
         alone = {name: tensor.view(tensor.shape[1:]) for name, tensor in tensors.items()}
-        return call_module(module, alone, map_inputs(lambda part: part[0], inputs))[None]
+        predicted = call_module(module, alone, map_inputs(lambda part: part[0], inputs))
+        buffers.update({name: alone[name].detach()[None] for name in buffers})
+        return predicted[None]
     layers = chain(module)
     if (
         layers is not None
@@ -33,7 +39,7 @@ def stacked_forward(
     ):
         return _run_chain(layers, params, inputs)
     try:
-        return torch.vmap(lambda own, rows: call_module(module, own, rows))(tensors, inputs)
+        predicted, after = vmap_models(_called_with_buffers(module, buffers))(tensors, inputs)
     except RuntimeError as error:
         raise TrainingError(
             "dl-217",
@@ -41,6 +47,19 @@ def stacked_forward(
             found=str(error).splitlines()[0],
             do='make its forward fit for torch.vmap, or train with Lab(backend="loop")',
         ) from error
+    buffers.update({name: tensor.detach() for name, tensor in after.items()})
+    return predicted
+
+
+def _called_with_buffers(module: nn.Module, buffers: dict[str, Tensor]) -> Callable[..., Any]:
+    """A call of one model's module, and the buffers that it put new tensors in the place of."""
+
+    def call(own: dict[str, Tensor], rows: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
+        tensors = dict(own)
+        predicted = call_module(module, tensors, rows)
+        return predicted, {name: tensors[name] for name in buffers if tensors[name] is not own[name]}
+
+    return call
 
 
 def chain(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
@@ -105,10 +124,25 @@ def cross_entropies(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     """Cross entropy of every row: logits ``[..., b, c]``, labels ``[..., b]`` to losses ``[..., b]``.
 
     The same as ``F.cross_entropy(..., reduction="none")``, with the classes moved off the innermost axis: a
-    softmax over ten innermost numbers cannot use the vector units.
+    softmax over ten innermost numbers cannot use the vector units. Raises ``BadInput`` dl-263.
     """
+    if labels.is_floating_point() or labels.is_complex() or labels.shape != logits.shape[:-1]:
+        raise _no_labels_for(
+            logits, labels, "class numbers, one whole number per row: labels.long().reshape(-1)"
+        )
     logs = torch.log_softmax(logits.mT.contiguous(), dim=-2)
-    losses = -logs.gather(-2, labels[..., None, :]).squeeze(-2)
+    try:
+        losses = -logs.gather(-2, labels.long()[..., None, :]).squeeze(-2)
+    except (RuntimeError, IndexError) as error:
+        outside = re.search(r"index (-?\d+) is out of bounds", str(error))
+        if outside is None:
+            raise
+        raise BadInput(
+            "dl-263",
+            asked="a cross-entropy of class numbers",
+            found=f"the label {outside[1]}, and predictions of {logits.shape[-1]} classes",
+            do="number the classes from 0, let the module predict a number for each, and leave rows without a label out",
+        ) from error
     return losses if not smoothing else (1 - smoothing) * losses - smoothing * logs.mean(-2)
 
 
@@ -122,8 +156,15 @@ def sequence_losses(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
 def pair_losses(vectors: Tensor, weights: Tensor) -> Tensor:
     """Symmetric cross entropy of every pair among those of its batch: ``[..., b, 2, e]`` to ``[..., b]``.
 
-    A row of weight 0, removed or no example at all, is nobody's other.
+    A row of weight 0, removed or no example at all, is nobody's other. Raises ``BadInput`` dl-263.
     """
+    if vectors.ndim < 3 or vectors.shape[-2] != 2:
+        raise BadInput(
+            "dl-263",
+            asked="a contrastive loss",
+            found=f"predictions of shape {tuple(vectors.shape)}",
+            do="let the module give two vectors per row, [b, 2, e]: torch.stack([of_one, of_other], 1)",
+        )
     logits = vectors[..., 0, :] @ vectors[..., 1, :].mT
     own = torch.diagonal(logits, dim1=-2, dim2=-1)
     gone = (weights == 0)[..., None, :] & ~torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
@@ -133,5 +174,18 @@ def pair_losses(vectors: Tensor, weights: Tensor) -> Tensor:
 
 
 def squared_losses(predicted: Tensor, labels: Tensor) -> Tensor:
-    """Half the squared error of every row, summed over the outputs: ``[..., b, c]`` to ``[..., b]``."""
+    """Half the squared error of every row, summed over the outputs: ``[..., b, c]`` to ``[..., b]`` (dl-263)."""
+    if labels.numel() != predicted.numel() or labels.is_complex():
+        raise _no_labels_for(
+            predicted, labels, 'a number for every predicted one, or loss="cross_entropy" for classes'
+        )
     return 0.5 * (predicted - labels.reshape(predicted.shape)).square().sum(-1)
+
+
+def _no_labels_for(predicted: Tensor, labels: Tensor, words: str) -> BadInput:
+    return BadInput(
+        "dl-263",
+        asked=f"a loss of predictions of shape {tuple(predicted.shape)}",
+        found=f"labels of {labels.dtype}, shape {tuple(labels.shape)}",
+        do=f"give {words}",
+    )
