@@ -465,4 +465,20 @@ thing = MyLoop()""",
         "torch.bfloat16",
         "torch.float32",
     ),
+    "attribute that a subclass of SGD adds": (
+        MODULE + "class Mine(dl.SGD):\n    def __init__(self, *a, scale):\n        super().__init__(*a)\n"
+        "        object.__setattr__(self, 'scale', scale)\nthing = Mine(Base, scale=@@)",
+        "1.0",
+        "2.0",
+    ),
+    "global read by its name in a text": (
+        "LR = @@\ndef fit(data, weights, seed): return globals()['L' + 'R']" + LOOP,
+        "1",
+        "2",
+    ),
+    "key of a dict that is a function": (
+        "def one(x): return x * @@\nTABLE = {one: 1}\ndef fit(data, weights, seed): return TABLE" + LOOP,
+        "1",
+        "2",
+    ),
 }

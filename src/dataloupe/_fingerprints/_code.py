@@ -101,6 +101,8 @@ _OF_CLASSES = frozenset(
     ]
 )
 """Names that Python, copying and torch put into classes."""
+_BY_NAME = frozenset({"globals", "eval", "exec"})
+"""What reads names that stand in texts."""
 _SHORT = 20
 _SHORTEST = 2
 """A folder of so few parts (such as /tmp) is no place of its own."""
@@ -222,6 +224,10 @@ def _read(walk: AbstractWalk, function: FunctionType) -> dict[str, Any]:
     """The values of the globals that a function reads, and what it imports."""
     scope, wanted = function.__globals__, reads(function.__code__)
     found: dict[str, Any] = {}
+    if _BY_NAME & (wanted.names.keys() - scope.keys()):  # which names it reads, nobody can tell: all of them
+        module = sys.modules.get(str(scope.get("__name__")))
+        if module is not None and vars(module) is scope:
+            found["all"] = walk.see(module)
     for name, chains in wanted.names.items():
         if name in _OF_MODULES or name not in scope:
             continue

@@ -2,14 +2,13 @@
 
 import dataclasses
 import enum
-import functools
 import hashlib
 import json
 import math
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from dataloupe._errors import BadInput
 from dataloupe._fingerprints import _code, _origin
 from dataloupe._fingerprints._arrays import content_digest
+from dataloupe._fingerprints._attributes import added_to_house, attributes, cached_names
 from dataloupe._fingerprints._inert import is_inert, is_type_hint
 from dataloupe._fingerprints._walk import AbstractWalk
 
@@ -225,12 +225,13 @@ class Walk(AbstractWalk):
             return plain
         pairs = [(key, self.value(part)) for key, part in thing.items()]
         texts = [str(key) for key, _ in pairs]
-        ordered = not self._in_code or texts == sorted(texts)
-        if ordered and len(set(texts)) == len(texts) and all(type(key) in (str, int) for key, _ in pairs):
+        plain_keys = (str, int) if self._in_code else (str, int, float, bool, type(None))
+        in_order = not self._in_code or texts == sorted(texts)
+        named = all(type(key) in plain_keys for key, _ in pairs) and len(set(texts)) == len(texts)
+        if in_order and named:
             return dict(zip(texts, (part for _, part in pairs), strict=True))
-        if not self._in_code and len(set(texts)) == len(texts):
-            return dict(zip(texts, (part for _, part in pairs), strict=True))
-        return {"pairs": [[self.value(key), part] for key, part in pairs]}
+        listed = [[self.value(key), part] for key, part in pairs]
+        return {"pairs": listed if self._in_code else sorted(listed, key=_text_of)}
 
     # --- objects ---
 
@@ -265,13 +266,14 @@ class Walk(AbstractWalk):
     def _state(self, thing: Any, *, own: bool) -> dict[str, Any]:
         kind = type(thing)
         if hasattr(kind, "__identity__"):
-            return self._asked(thing)
+            added = added_to_house(thing) if own else {}
+            return {**self._asked(thing), **{name: self.named(name, part) for name, part in added.items()}}
         if dataclasses.is_dataclass(thing):
             fields = dataclasses.fields(thing)
             held = {f.name: getattr(thing, f.name) for f in fields if f.compare or (own and f.init)}
             if own:
                 known = {f.name for f in fields}
-                held |= {name: part for name, part in _attributes(thing).items() if name not in known}
+                held |= {name: part for name, part in attributes(thing).items() if name not in known}
             return {name: self.named(name, part) for name, part in held.items()}
         return self._reduced(thing)
 
@@ -310,7 +312,7 @@ class Walk(AbstractWalk):
             slots = isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict)
             for held in state if slots else (state,):
                 if isinstance(held, dict):
-                    cached = _cached_names(type(thing))
+                    cached = cached_names(type(thing))
                     kept = {name: part for name, part in held.items() if name not in cached}
                     found |= {str(name): self.named(str(name), part) for name, part in kept.items()}
                 elif held is not None:
@@ -351,24 +353,8 @@ class Walk(AbstractWalk):
 _ASKED = threading.local()
 
 
-def _attributes(thing: Any) -> dict[str, Any]:
-    """What an object holds besides its fields, caches left out."""
-    cached = _cached_names(type(thing))
-    return {name: part for name, part in getattr(thing, "__dict__", {}).items() if name not in cached}
-
-
-def _cached_names(kind: type) -> set[str]:
-    every = (vars(base).items() for base in kind.__mro__)
-    return {
-        name for members in every for name, part in members if isinstance(part, functools.cached_property)
-    }
-
-
 def _name_of(thing: Any) -> str:
-    if isinstance(thing, ModuleType):
-        file = getattr(thing, "__file__", None)
-        return f"module {Path(file).stem if file else thing.__name__.split('.')[-1]}"
-    return thing.__qualname__.replace("<locals>.", "")
+    return "module" if isinstance(thing, ModuleType) else thing.__qualname__.replace("<locals>.", "")
 
 
 def _plain_list(values: Iterable[Any]) -> dict[str, str] | None:
