@@ -156,6 +156,31 @@ def test_paths_with_spaces_are_quoted(here: Path, run: Run) -> None:
     assert shlex.split(command) == ["dataloupe", "show", "my lab", "--target", "0"]
 
 
+OWN = """
+import dataclasses
+from dataloupe.methods import RandomScores
+
+@dataclasses.dataclass(frozen=True)
+class Mine(RandomScores):
+    pass
+
+mine = Mine(seed=3)
+"""
+
+
+def test_a_method_of_the_users_own(here: Path, run: Run) -> None:
+    (here / "mine.py").write_text(OWN)
+    words = ("attribute", "q.py:question", "--lab", "lab", "--with")
+    code, _, err = run(*words, "mine.py:mine")
+    assert code == 0, err
+    assert len(attributions(Lab(here / "lab", progress=False))) == 1
+    for word, error in (("mine.py:other", "dl-982"), ("none.py:mine", "dl-980"), ("track", "dl-978")):
+        code, _, err = run(*words, word)
+        assert code == 2 and error in err, err
+    code, _, err = run(*words, "mine.py:mine", "--models", 3)
+    assert code == 2 and "dl-983" in err and "--models" in err
+
+
 # --- everyday trouble ---------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from dataloupe._errors import BadInput
-from dataloupe.cli._base import MaybeNumber, MaybeShare
+from dataloupe.cli._base import MaybeNumber, MaybeShare, load_named
 from dataloupe.core import AbstractAttributor, Diffusion, Question, Subsets
 from dataloupe.methods import (
     BM25,
@@ -25,20 +25,8 @@ from dataloupe.methods import (
 )
 from dataloupe.outputs import PredictionNorm
 
-Method = Literal[
-    "trak",
-    "d-trak",
-    "influence",
-    "datamodel",
-    "gradient-similarity",
-    "feature-similarity",
-    "input-similarity",
-    "gradient-norm",
-    "training-loss",
-    "bm25",
-    "sequence-length",
-    "random",
-]
+Method = str
+"""One of METHODS, or FILE.py:NAME for a method of the user's own."""
 Estimator = Literal["ridge", "lasso", "means"]
 Kind = Literal["dot", "cosine"]
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
@@ -50,7 +38,7 @@ class Settings:
     """A method and its hyperparameters; what is not given keeps the method's own default."""
 
     method: Annotated[Method, tyro.conf.arg(name="with", metavar="METHOD")]
-    """the method: trak, influence, datamodel, of diffusion models d-trak; or a control: gradient-similarity, feature-similarity, input-similarity, gradient-norm, training-loss, bm25, sequence-length, random"""
+    """the method, FILE.py:NAME for one of your own, or trak, influence, datamodel, of diffusion models d-trak; or a control: gradient-similarity, feature-similarity, input-similarity, gradient-norm, training-loss, bm25, sequence-length, random"""
     models: MaybeNumber = None
     """trak, influence, similarities: over how many models"""
     dim: MaybeNumber = None
@@ -85,11 +73,20 @@ class Settings:
     def attributor(self, question: Question) -> AbstractAttributor:
         """The method, ready to ask a lab.
 
-        Raises ``BadInput`` dl-983 for a setting that the method does not have.
+        Raises ``BadInput`` dl-978 for an unknown method, dl-983 for a setting that the method does not have.
         """
         fields = [f.name for f in dataclasses.fields(Settings) if f.name != "method"]
         every = {name: getattr(self, name) for name in fields}
         given = {name: value for name, value in every.items() if value is not None and value is not False}
+        if ".py" in self.method:
+            return _own(self.method, given)
+        if self.method not in METHODS:
+            raise BadInput(
+                "dl-978",
+                asked=f"the method {self.method}",
+                found=f"{', '.join(METHODS)}",
+                do="use one of them, or FILE.py:NAME for a method of your own",
+            )
         return _made(self.method, question, given)
 
 
@@ -104,6 +101,20 @@ def _made(method: str, question: Question, given: dict[str, Any]) -> AbstractAtt
             do=f"leave {_option(strange[0])} out",
         )
     return make(question, given)
+
+
+def _own(where: str, given: dict[str, Any]) -> AbstractAttributor:
+    """A method of the user's own, its settings in its file (dl-983 for others, dl-980 to dl-982)."""
+    if given:
+        name = _option(min(given))
+        raise BadInput(
+            "dl-983",
+            asked=f"{name} with {where}",
+            found="a method of your own, whose settings stand in its file",
+            do=f"leave {name} out",
+        )
+    method: AbstractAttributor = load_named(where, AbstractAttributor, "method", "MyMethod(...)")
+    return method
 
 
 def _option(name: str) -> str:
