@@ -234,8 +234,16 @@ def test_what_stands_in_the_script_needs_a_script_with_a_guard(
     assert "prompt or in a notebook" in str(why_not_sendable(made))
     script.write_text("work()\n")
     assert "no `if __name__" in str(why_not_sendable([made()]))
-    script.write_text('if __name__ == "__main__":\n    work()\n')
+    guard = 'if __name__ == "__main__":'
+    script.write_text(f"class Made: ...\n{guard}\n    work()\n")
     assert why_not_sendable([made()]) is None
+    for hidden in (
+        f"{guard}\n    class Made: ...",
+        f"def main():\n    global Made\n    class Made: ...\n{guard}\n    main()",
+    ):
+        script.write_text(hidden)
+        problem = str(why_not_sendable({"learner": made()}))
+        assert "Made of the script" in problem and "top of the file" in problem
 
 
 def test_a_file_that_works_while_it_is_imported_is_not_sent(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from torch.multiprocessing import get_context
 
 from dataloupe._errors import BadInput, CapabilityError, TrainingError
+from dataloupe.run._mapped import packed
 from dataloupe.run._modules import loaded_files
 from dataloupe.run._sendable import inspect_parcel
 from dataloupe.run._worker import Answer, serve
@@ -34,8 +35,8 @@ _IDLE = -1
 class Processes:
     """Jobs in worker processes, `threads` threads each; as many workers as fit the cores unless told.
 
-    Workers are spawned for each ``map`` and get the context once, its tensors in shared memory: they must
-    not be written to. A job whose worker dies is tried once more. Results come in the order they end.
+    Workers are spawned for each ``map`` and get the context once, its tensors in shared memory (of a mapped file: mapped
+    again): they must not be written to. A job whose worker dies is tried once more. Results come in the order they end.
 
     Raises ``BadInput`` dl-651 (fewer than one worker or thread); ``map`` raises ``CapabilityError`` dl-650
     before any process starts (context or jobs that cannot travel), dl-657 (no shared memory), ``TrainingError`` dl-656 (a job whose
@@ -155,7 +156,7 @@ class _Crew:
         self.workers.append(worker)
         try:
             with contextlib.suppress(ConnectionError):  # it died: its silence tells, in `answer`
-                ours.send(self._errand)
+                ours.send_bytes(packed(self._errand))
         except RuntimeError as error:  # torch's, where it shares tensors
             raise CapabilityError(
                 "dl-657",

@@ -26,7 +26,7 @@ def serve(pipe: Connection, threads: int, files: list[LoadedFile]) -> None:
         torch.set_num_threads(threads)
         try:
             load_again(files)
-            work, context = pipe.recv()
+            work, context = _unpacked(pipe.recv_bytes())
         except (EOFError, ConnectionError):
             return
         except Exception as error:  # travels to the parent, which raises it
@@ -37,6 +37,19 @@ def serve(pipe: Connection, threads: int, files: list[LoadedFile]) -> None:
             pipe.send_bytes(_done(work, context, number, job))
     except (EOFError, ConnectionError):
         return
+
+
+def _unpacked(data: bytes) -> Any:
+    """The work and its context. Raises ``CapabilityError`` dl-650 for what this process does not find."""
+    try:
+        return pickle.loads(data)
+    except (AttributeError, ImportError) as error:
+        raise CapabilityError(
+            "dl-650",
+            asked="work in other processes",
+            found=f"{error}: a worker does not find it when it imports the files of this run",
+            do="define it at the top of a module or file, or work in this process: dataloupe.run.Serial",
+        ) from error
 
 
 def _done(work: Any, context: Any, number: int, job: Any) -> bytes:
