@@ -120,7 +120,7 @@ def remade(lab: dl.Lab, asked: dl.Question, sampler: dl.Sampler) -> dict[str, An
     tops = []
     for name, method in {"EK-FAC": dl.Influence(models=5), "TRAK": dl.TRAK(models=5)}.items():
         scores = method.attribute(question, lab)
-        tops.append([set(scores.top(j, REMOVED, sign="hurts")) for j in range(REMADE)])
+        tops.append([set(scores.top(j, REMOVED, sign="lowers")) for j in range(REMADE)])
         for step in (0, 10, 20, 30, 40):
             one = dl.regenerate(
                 question, lab, scores, some, sampler, remove=REMOVED, repeats=SEEDS, step=step

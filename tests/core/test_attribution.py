@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dataloupe._errors import BadInput, CapabilityError, UnitsError
 from dataloupe._identity import identity
-from dataloupe.core import Attribution, DenseAttribution, Info, Subsets, Uncertainty, needs_units
+from dataloupe.core import Attribution, DenseAttribution, Examples, Info, Subsets, Uncertainty, needs_units
 
 SCORES = np.array([[1.0, -2.0, 0.5, 0.0], [0.0, 3.0, -1.0, 2.0]], dtype=np.float32)
 
@@ -116,3 +117,73 @@ def test_it_is_known_by_its_scores_and_not_by_what_they_cost():
     ]
     assert len({made(), *others}) == 1 + len(others)
     assert made() == made(SCORES.copy(), cost={"seconds": 1.1}, certificate={"seconds": 2.0})
+
+
+# --- what is made by hand ----------------------------------------------------------------------------------
+
+
+def by_hand(scores=None, **changes):
+    scores = np.arange(60.0).reshape(3, 20) - 30 if scores is None else scores
+    return DenseAttribution(scores, Info("by hand"), **changes)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"scores": np.ones((3, 20)) * 1j}, "dl-501.*complex"),
+        ({"scores": np.full((3, 20), 1e300)}, "dl-502.*single precision"),
+        ({"scores": np.full((3, 20), "x")}, "dl-501"),
+        ({"scores": np.ma.masked_array(np.ones((3, 20)), mask=True)}, "dl-501.*MaskedArray"),
+        ({"scores": [[1.0, 2.0]]}, "dl-501.*list"),
+        ({"scores": np.ones((3, 0))}, "dl-501"),
+        ({"bias": np.array([0.0, np.nan, 1.0])}, "dl-502.*bias"),
+        ({"bias": np.ones(4)}, "dl-501"),
+        ({"bias": np.ones(3) * 1j}, "dl-501"),
+        ({"units": "x"}, "dl-510.*units"),
+        ({"train": Examples(torch.ones(19, 1))}, "dl-501.*19 training"),
+        ({"index": np.zeros((2, 2), int)}, "dl-501.*index"),
+        (
+            {"targets": Examples(torch.ones(2, 1)), "index": np.array([[0, 0], [1, 0], [2, 0]])},
+            "dl-501.*up to 2",
+        ),
+        ({"uncertainty": Uncertainty(np.ones(4))}, "dl-501.*spread"),
+        ({"uncertainty": Uncertainty(np.array([1.0, np.nan, 1.0]))}, "dl-502.*spread"),
+        (
+            {"uncertainty": Uncertainty(np.ones(3), basis=np.ones((19, 2)), spectrum=np.ones((3, 2)))},
+            "dl-501.*basis",
+        ),
+    ],
+)
+def test_what_is_no_attribution_is_refused(changes, code):
+    with pytest.raises(BadInput, match=code):
+        by_hand(**changes)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_unknown_words_are_refused_and_counts_are_whole():
+    """Case r06: any sign but "helps" gave the harmful rows, any kind of effect was a sum."""
+    made = by_hand()
+    for sign in ("help", "HELPS", "positive", None, "", 1):
+        with pytest.raises(BadInput, match=r"dl-510.*'helps', 'hurts', 'raises', 'lowers'"):
+            made.top(0, 3, sign=sign)
+    with pytest.raises(BadInput, match=r"dl-510.*gruop"):
+        made.effect([[1]], kind="gruop")
+    for k in (2.5, True, 0, 21, float("nan"), "3"):
+        with pytest.raises(BadInput, match="dl-506"):
+            made.top(0, k)
+    for word in ({"role": "judge"}, {"better": "up"}, {"removal": "drop"}, {"fraction": "half"}):
+        with pytest.raises(BadInput, match="dl-510"):
+            Info("by hand", **word)
+
+
+def test_helps_and_hurts_follow_what_the_output_declares():
+    scores = np.array([[3.0, -2.0, 0.5, -4.0]])
+
+    def first(sign, better):
+        return int(DenseAttribution(scores, Info("x", better=better)).top(0, 1, sign=sign)[0])
+
+    assert [first("helps", better) for better in ("higher", "lower", None)] == [0, 3, 0]
+    assert [first("hurts", better) for better in ("higher", "lower", None)] == [3, 0, 3]
+    for better in ("higher", "lower", None):
+        assert first("raises", better) == 0 and first("lowers", better) == 3

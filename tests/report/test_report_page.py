@@ -288,7 +288,6 @@ def test_parts_of_different_questions(tmp_path: Path, trak, fresh) -> None:
         "an LDS over 3 target rows": (trak, make_lds(per_target=np.zeros(3))),
         "a what-if of target 99": (trak, make_answer(target=99)),
         "removing up to row 400": (trak, make_answer(removed=np.array([400]))),
-        "holding 12 and 12": (dataclasses.replace(trak, train=trak.targets),),
     }
     for found, parts in cases.items():
         with pytest.raises(BadInput, match=f"dl-953.*{found}"):

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Array
-from dataloupe.core import Attribution, DenseAttribution, room_for
+from dataloupe.core import Attribution, DenseAttribution, check_settings, room_for
 from dataloupe.solve import Contrast, cosines, variances
 
 FEW = 5000
@@ -45,6 +45,7 @@ class AA:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-782")
         if self.halves < 1 or not 0 < self.level < 1 or self.deals < self.fewest:
             raise BadInput(
                 "dl-782",

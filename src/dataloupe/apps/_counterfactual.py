@@ -31,6 +31,8 @@ from dataloupe.core import (
     Subsets,
     Transform,
     check_ids,
+    check_settings,
+    checked,
     model_subsets,
 )
 
@@ -88,6 +90,7 @@ class CounterfactualTest:
 
     def __post_init__(self) -> None:
         """Check the settings, and that they can be written down."""
+        check_settings(self, "dl-792")
         object.__setattr__(self, "strengths", tuple(float(strength) for strength in self.strengths))
         wrong = None
         if not isinstance(self.transform, Transform) or isinstance(self.transform, type):
@@ -118,6 +121,7 @@ class CounterfactualTest:
         """A short hash of the whole test."""
         return identity(self)
 
+    @checked("dl-794")
     def run(
         self,
         questions: Mapping[str, Question],

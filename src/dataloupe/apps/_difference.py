@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from dataloupe._errors import BadInput
 from dataloupe._typing import Facts
 from dataloupe.apps._leaks import plain
-from dataloupe.core import check_ids
+from dataloupe.core import check_ids, checked
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,14 +41,17 @@ class Directions:
         """own / other; infinite where the other does not vary."""
         return np.divide(self.own, self.other, out=np.full(len(self.own), np.inf), where=self.other > 0)
 
+    @checked("dl-781")
     def targets(self, component: int, k: int) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
         """The k targets at the top and at the bottom of a direction, outermost first (dl-781)."""
         return self._ends(self.coordinates.T, component, k, "targets")
 
+    @checked("dl-781")
     def rows(self, component: int, k: int) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
         """The k training rows at the top and at the bottom of a direction, outermost first (dl-781)."""
         return self._ends(self.vectors, component, k, "training rows")
 
+    @checked("dl-781")
     def most(self, component: int, k: int) -> Int[np.ndarray, " k"]:
         """The k targets of largest coordinate in size, whatever its sign: the paper's subpopulation (dl-781)."""
         c = self._component(component)

@@ -11,7 +11,17 @@ from dataloupe._identity import Stream
 from dataloupe._typing import Facts
 from dataloupe.apps._leaks import plain
 from dataloupe.apps._space import Principal
-from dataloupe.core import OK, Attribution, Lab, OtherLearner, Question, Subsets, capabilities, check_same
+from dataloupe.core import (
+    OK,
+    Attribution,
+    Lab,
+    OtherLearner,
+    Question,
+    Subsets,
+    capabilities,
+    check_same,
+    checked,
+)
 from dataloupe.judge import Interval, crossed_mean
 
 End = Literal["top", "bottom", "random"]
@@ -70,6 +80,7 @@ class DirectionRemoval:
         return plain(self)
 
 
+@checked("dl-511")
 def removal_of_direction(
     question: Question,
     lab: Lab,

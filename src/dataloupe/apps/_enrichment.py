@@ -14,7 +14,7 @@ from dataloupe._errors import BadInput
 from dataloupe._typing import Facts
 from dataloupe.apps._difference import Difference, Directions
 from dataloupe.apps._leaks import plain
-from dataloupe.core import Examples, check_ids
+from dataloupe.core import Examples, check_ids, checked
 
 Of = Literal["targets", "rows"]
 End = Literal["top", "bottom", "most"]
@@ -119,6 +119,7 @@ class Enrichment:
         return facts | {"level": self.level, "notes": list(self.notes)}
 
 
+@checked("dl-786")
 def enrichment(
     difference: Difference,
     train: Examples | None = None,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.core import IGNORED, Examples, Model, logits_of
+from dataloupe.core import IGNORED, Examples, Model, checked, logits_of
 
 
 def answered(
@@ -83,6 +83,7 @@ def _ids(row: Any) -> Any:
     )
 
 
+@checked("dl-769")
 def generate(
     model: Model,
     prompts: Sequence[Sequence[int]],

@@ -10,7 +10,7 @@ from scipy import stats
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream, identity
 from dataloupe._typing import Array, Facts
-from dataloupe.core import DenseAttribution, Info, Outcomes, Removal, Subsets, Uncertainty, fitted_to
+from dataloupe.core import DenseAttribution, Info, Outcomes, Removal, Subsets, Uncertainty, checked, fitted_to
 from dataloupe.solve import ridge
 
 Estimator = Literal["means", "regression"]
@@ -118,6 +118,7 @@ class GroupInfluences:
         )
 
 
+@checked("dl-762")
 def group_influences(
     outcomes: Outcomes,
     groups: Array,
@@ -196,6 +197,7 @@ def group_influences(
     )
 
 
+@checked("dl-762")
 def group_subsets(groups: Array, count: int, *, fraction: float = 0.5, seed: int = 0) -> Subsets:
     """``count`` subsets that keep every group independently with probability ``fraction``, at least one of them.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Ids
-from dataloupe.core import Diffusion, Examples, Model, check_ids, said_of
+from dataloupe.core import Diffusion, Examples, Model, check_ids, check_settings, checked, said_of
 
 BLOCK = 512
 """So many samples are asked about at once."""
@@ -127,6 +127,7 @@ class Sampler:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-747")
         most = self.diffusion.steps
         if (
             not 1 <= self.steps <= most
@@ -150,6 +151,7 @@ class Sampler:
             else np.array([last])
         )
 
+    @checked("dl-747")
     def journey(
         self,
         model: Model,
@@ -166,6 +168,7 @@ class Sampler:
         noisy, clean = (torch.stack(parts) for parts in zip(*stands, strict=True))
         return Journey(self.timesteps, noisy, clean, clean[-1], given or {}, seed, np.arange(count))
 
+    @checked("dl-747")
     def onwards(
         self, model: Model, journey: Journey, step: int, draws: int = 8
     ) -> Float[Tensor, "draws k *shape"]:
@@ -178,6 +181,7 @@ class Sampler:
         *_, end = self._walk(model, start.repeat(draws, *[1] * (start.ndim - 1)), int(step), streams, given)
         return end.clean.unflatten(0, (draws, -1))
 
+    @checked("dl-747")
     def again(self, model: Model, journey: Journey, step: int = 0) -> Float[Tensor, "k *shape"]:
         """The samples that this model makes from where the journey stood at a step, under the journey's own noise."""
         (step,) = journey._steps([step])
@@ -262,6 +266,7 @@ class Likelihoods:
         return np.where(doubtful.any(0), np.minimum(last + 1, len(own) - 1), 0)
 
 
+@checked("dl-747")
 def likelihoods(
     sampler: Sampler,
     model: Model,

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._typing import Array, Facts, Ids
-from dataloupe.core import Attribution, check_ids, provenance_of
+from dataloupe.core import Attribution, check_ids, checked, provenance_of
 
 Scorer = Callable[[slice], Array]
 By = Literal["profile", "row", "weight"]
@@ -59,6 +59,7 @@ class Leaks:
         return plain(self)
 
 
+@checked("dl-750")
 def leaks(
     attribution: Attribution,
     k: int = 20,

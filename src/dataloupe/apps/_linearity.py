@@ -10,7 +10,7 @@ from scipy import optimize
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.core import OK, Lab, Outcomes, Question, Subsets
+from dataloupe.core import OK, Lab, Outcomes, Question, Subsets, checked
 
 DEGREES = 3
 """Higher degrees than this count as this one."""
@@ -62,6 +62,7 @@ class LinearResidual:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in facts.items()}
 
 
+@checked("dl-765")
 def linear_residual(
     question: Question,
     lab: Lab,

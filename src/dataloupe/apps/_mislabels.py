@@ -19,6 +19,7 @@ from dataloupe.core import (
     better_of,
     capabilities,
     check_same,
+    checked,
     sign_of_better,
 )
 
@@ -61,6 +62,7 @@ class Mislabels:
         return plain(self)
 
 
+@checked("dl-754")
 def mislabels(
     question: Question,
     lab: Lab,

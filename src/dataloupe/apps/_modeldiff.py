@@ -22,7 +22,7 @@ from dataloupe.apps._chance import (
     stability,
 )
 from dataloupe.apps._difference import Chance, Difference, Directions
-from dataloupe.core import Attribution, check_same, provenance_of
+from dataloupe.core import Attribution, check_same, checked, provenance_of
 from dataloupe.solve import By, Contrast, contrast, cosines, variances
 
 OWN = 2.0
@@ -32,6 +32,7 @@ PENALTIES = ("ridge", "damping")
 """What an ensemble may choose for itself, and what attributions can be solved again at."""
 
 
+@checked("dl-511")
 def compare(
     a: Attribution,
     b: Attribution,

@@ -13,7 +13,7 @@ from dataloupe._errors import BadInput, CapabilityError, TrainingError
 from dataloupe._identity import Stream
 from dataloupe._typing import Facts
 from dataloupe.apps._journey import Journey, Sampler
-from dataloupe.core import Attribution, Lab, Learner, Question, Subsets, check_same, helping
+from dataloupe.core import Attribution, Lab, Learner, Question, Subsets, check_same, checked, helping
 from dataloupe.judge import Interval, crossed_mean
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -78,6 +78,7 @@ def root_mean_square(some: Tensor, others: Tensor) -> Tensor:
     return (some - others).flatten(1).square().mean(1).sqrt()
 
 
+@checked("dl-749")
 def regenerate(
     question: Question,
     lab: Lab,
@@ -139,6 +140,7 @@ def regenerate(
     )  # fmt: skip
 
 
+@checked("dl-749")
 def check_regenerate(question: Question, remove: int, repeats: int) -> None:
     """Refuse what :func:`regenerate` would, before anything is attributed (dl-734, dl-749)."""
     if not isinstance(question.learner, Learner):

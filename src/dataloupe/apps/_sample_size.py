@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy import optimize, stats
 
 from dataloupe._errors import BadInput
-from dataloupe.core import Outcomes
+from dataloupe.core import Outcomes, checked
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,6 +39,7 @@ class Spread:
         return {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in facts.items()}
 
 
+@checked("dl-763")
 def sigma_of(outcomes: Outcomes, *, level: float = 0.95) -> Spread:
     """The sigma of the planner, from a pilot: the standard deviation of an output over subsets and seeds.
 
@@ -71,6 +72,7 @@ def sigma_of(outcomes: Outcomes, *, level: float = 0.95) -> Spread:
     return Spread(np.sqrt(variance), low, high, seed, k, level)
 
 
+@checked("dl-763")
 def detection_power(
     effect: float,
     models: int,
@@ -100,6 +102,7 @@ def detection_power(
     return _power(distance, _threshold(level, comparisons))
 
 
+@checked("dl-763")
 def models_needed(
     effect: float,
     sigma: float,
@@ -123,6 +126,7 @@ def models_needed(
     return max(4, math.ceil((distance * sigma / effect) ** 2 / (fraction * (1.0 - fraction))))
 
 
+@checked("dl-763")
 def detectable(
     models: int,
     sigma: float,

@@ -9,7 +9,7 @@ from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Facts
 from dataloupe.apps._leaks import plain
-from dataloupe.core import Attribution, Better, check_ids, provenance_of
+from dataloupe.core import Attribution, Better, check_ids, checked, provenance_of
 
 BLOCK = 1024
 
@@ -42,6 +42,7 @@ class Neighbours:
         return plain(self)
 
 
+@checked("dl-759")
 def neighbours(attribution: Attribution, target: int, k: int = 5) -> Neighbours:
     """The k training rows at either end of a target's scores, and the k targets of most similar score rows.
 
@@ -92,6 +93,7 @@ class Clusters:
         return plain(self)
 
 
+@checked("dl-759")
 def clusters(attribution: Attribution, k: int, seed: int = 0) -> Clusters:
     """Spectral clustering of the targets by their score rows, never forming an m x m matrix:
 
@@ -149,10 +151,12 @@ class Principal:
     effective_dimension: float
     provenance: Facts = dataclasses.field(default_factory=dict)
 
+    @checked("dl-759")
     def rows(self, component: int, k: int) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
         """The k training rows at the top and at the bottom of a direction, outermost first."""
         return self._ends(self.directions, component, k, "training rows")
 
+    @checked("dl-759")
     def targets(self, component: int, k: int) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
         """The k targets at the top and at the bottom of a direction, outermost first."""
         return self._ends(self.coordinates.T, component, k, "targets")
@@ -176,6 +180,7 @@ class Principal:
         return plain(self)
 
 
+@checked("dl-759")
 def principal(attribution: Attribution, components: int = 5, seed: int = 0) -> Principal:
     """The directions along which the score rows of the targets differ most, by a centred, randomised SVD:
 

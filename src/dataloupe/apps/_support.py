@@ -22,6 +22,7 @@ from dataloupe.core import (
     Subsets,
     check_ids,
     check_same,
+    checked,
     needs_units,
 )
 
@@ -56,6 +57,7 @@ class Ranked(NamedTuple):
         return i + before / float(self.scores[i])
 
 
+@checked("dl-741")
 def support(
     question: Question,
     lab: Lab,
@@ -243,6 +245,7 @@ def _belonging(question: Question, attribution: Attribution) -> tuple[str, ...]:
     return check_same(purpose, attribution, question, learner=learner)
 
 
+@checked("dl-741")
 def check_support(
     question: Question,
     attribution: Attribution,

@@ -23,7 +23,7 @@ from dataloupe.apps._support import (
     wrong,
 )
 from dataloupe.apps._support_found import Edit, Support, SupportCase
-from dataloupe.core import Attribution, Examples, Lab, Question
+from dataloupe.core import Attribution, Examples, Lab, Question, checked
 
 Bracket = tuple[int, int | None]
 
@@ -38,6 +38,7 @@ class Editing(NamedTuple):
     classes: list[int] | None = None
 
 
+@checked("dl-741")
 def smallest_support(
     question: Question,
     lab: Lab,
@@ -85,6 +86,7 @@ def smallest_support(
     return _support(question, attribution, "remove", most, verify, _in_order(rows, margins, found))
 
 
+@checked("dl-741")
 def relabel_support(
     question: Question,
     lab: Lab,

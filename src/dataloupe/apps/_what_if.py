@@ -19,6 +19,7 @@ from dataloupe.core import (
     capabilities,
     check_ids,
     check_same,
+    checked,
     needs_units,
 )
 
@@ -76,6 +77,7 @@ class WhatIf:
         return found
 
 
+@checked("dl-511")
 def what_if(
     question: Question,
     lab: Lab,
@@ -199,6 +201,7 @@ def _notes(question: Question, attribution: Attribution, removed: int, verify: i
     return notes
 
 
+@checked("dl-511")
 def check_what_if(
     question: Question,
     attribution: Attribution,

@@ -7,8 +7,6 @@ from dataloupe.core._attribution import Info as Info
 from dataloupe.core._attribution import ScoreRole as ScoreRole
 from dataloupe.core._attribution import Uncertainty as Uncertainty
 from dataloupe.core._attribution import Units as Units
-from dataloupe.core._attribution import check_kind as check_kind
-from dataloupe.core._attribution import check_top as check_top
 from dataloupe.core._attribution import needs_units as needs_units
 from dataloupe.core._attribution import on_targets as on_targets
 from dataloupe.core._attribution import room_for as room_for
@@ -124,7 +122,10 @@ from dataloupe.core._run_training import learner_seed as learner_seed
 from dataloupe.core._run_training import name_of as name_of
 from dataloupe.core._run_training import trained as trained
 from dataloupe.core._run_training import training_errors as training_errors
+from dataloupe.core._scores import check_kind as check_kind
+from dataloupe.core._scores import check_top as check_top
 from dataloupe.core._settings import check_settings as check_settings
+from dataloupe.core._settings import checked as checked
 from dataloupe.core._settled import unchanged as unchanged
 from dataloupe.core._subsets import Subsets as Subsets
 from dataloupe.core._tokens import IGNORED as IGNORED

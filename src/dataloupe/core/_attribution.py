@@ -15,11 +15,16 @@ from dataloupe.core._direction import Better, Sign, check_better, raises_output
 from dataloupe.core._examples import Examples, check_ids
 from dataloupe.core._learner import Removal
 from dataloupe.core._restore import check_stored_scores
+from dataloupe.core._scores import (
+    LARGE,
+    check_held,
+    check_kind,
+    check_scores,
+    check_top,
+    check_uncertainty,
+)
 from dataloupe.core._settings import check_settings
 from dataloupe.core._subsets import Subsets
-
-LARGE = 1 << 28
-"""So many numbers do not stay in memory."""
 
 GroupEffect: TypeAlias = Callable[[Sequence[Ids]], Float[np.ndarray, "k m"]]
 """From sets of rows to what removing each, as a group, does to every target."""
@@ -133,7 +138,8 @@ class DenseAttribution:
     ``units`` is "output" when a score is a change of the output itself, "relative" when only ranks mean
     something (raw TRAK) until :func:`dataloupe.calibrate` gives the scale.
 
-    Raises ``BadInput`` dl-501 (shapes), dl-502 (NaN or infinity in the scores).
+    Raises ``BadInput`` dl-501 (shapes, types; examples of other sizes), dl-502 (NaN, infinity, or overflow in single
+    precision), dl-510 (units).
 
     >>> a = DenseAttribution(np.array([[1.0, -2.0, 0.5]]), Info("by hand"))
     >>> a.top(0, 2).tolist(), a.effect([[1]]).tolist()
@@ -155,23 +161,12 @@ class DenseAttribution:
     """The same attribution at another ridge or damping; None where nothing is kept to solve it with."""
 
     def __post_init__(self) -> None:
-        """Check shapes, and that every score is a number."""
-        if self.scores.ndim != 2 or (self.bias is not None and self.bias.shape != (len(self.scores),)):
-            raise BadInput(
-                "dl-501",
-                asked="scores [m, n] and bias [m]",
-                found=f"{self.scores.shape} and {None if self.bias is None else self.bias.shape}",
-                do="give one row per target",
-            )
-        step = max(1, LARGE // 8 // max(1, self.n))
-        for start in range(0, self.m, step):
-            if not np.isfinite(self.scores[start : start + step]).all():
-                raise BadInput(
-                    "dl-502",
-                    asked="scores that are numbers",
-                    found=f"NaN or infinity in target rows {start} to {min(start + step, self.m) - 1}",
-                    do="look for diverged models or overflow in the gradients",
-                )
+        """Check words, shapes, and that every score is a number."""
+        check_settings(self, "dl-510")
+        check_scores(self.scores, self.bias)
+        if self.uncertainty is not None:
+            check_uncertainty(self.uncertainty, self.scores.shape)
+        check_held(self.train, self.targets, self.index, self.scores.shape)
 
     @property
     def m(self) -> int:
@@ -323,29 +318,6 @@ class DenseAttribution:
             train=train,
             targets=targets,
             index=arrays.get("index"),
-        )
-
-
-def check_top(k: int, n: int) -> None:
-    """Refuse a number of top rows that is not one of 1 to n (dl-506)."""
-    whole = isinstance(k, int | np.integer) and not isinstance(k, bool)
-    if not whole or not 0 < k <= n:
-        raise BadInput(
-            "dl-506",
-            asked=f"the top {k}",
-            found=f"{n} training examples",
-            do=f"ask for a whole number, 1 to {n}",
-        )
-
-
-def check_kind(kind: str) -> None:
-    """Refuse a kind of effect that is neither a sum nor of a group (dl-510)."""
-    if kind not in ("sum", "group"):
-        raise BadInput(
-            "dl-510",
-            asked=f"an effect of kind={kind!r}",
-            found="an unknown word",
-            do='use "sum", or "group" where the method tells groups as groups',
         )
 
 

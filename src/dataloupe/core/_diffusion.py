@@ -12,6 +12,7 @@ from torch import Tensor
 from dataloupe._errors import BadInput
 from dataloupe._typing import Inputs
 from dataloupe.core._examples import Rows
+from dataloupe.core._settings import check_settings
 
 ANY = -1
 """The timestep of an example that is looked at in all of them: each draw takes one."""
@@ -46,6 +47,7 @@ class Diffusion:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-816")
         given = self.schedule if isinstance(self.schedule, tuple) else None
         wrong = (
             f"steps={self.steps!r}"

@@ -26,6 +26,7 @@ from dataloupe.core._model import Model, TorchModel, call_module
 from dataloupe.core._outcomes import DIVERGED, OK, Outcomes
 from dataloupe.core._question import Output, Question, averaged_slope, draws_of
 from dataloupe.core._run_training import trained
+from dataloupe.core._settings import checked
 from dataloupe.core._settled import unchanged
 from dataloupe.core._subsets import Subsets
 from dataloupe.core._tokens import real_tokens
@@ -46,6 +47,7 @@ class MemoryLab:
         self._models: dict[str, Model] = {}
         self._known: dict[tuple[str, str], tuple[dict[str, Array], Facts]] = {}
 
+    @checked("dl-227")
     @isolated()
     def outcomes(self, question: Question, subsets: Subsets, *, repeats: int = 1) -> Outcomes:
         """Train every (subset, seed) in turn."""

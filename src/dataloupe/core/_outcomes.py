@@ -13,6 +13,7 @@ from dataloupe.core._attribution import on_targets
 from dataloupe.core._examples import check_ids
 from dataloupe.core._learner import Removal
 from dataloupe.core._question import Question
+from dataloupe.core._settings import check_settings, checked
 from dataloupe.core._subsets import Subsets
 
 OK, DIVERGED = 0, 1
@@ -41,6 +42,7 @@ class Outcomes:
 
     def __post_init__(self) -> None:
         """Check shapes, and that what is marked ok is finite."""
+        check_settings(self, "dl-510")
         k, r, _ = self.values.shape
         if self.status.shape != (k, r) or k != self.subsets.count:
             raise BadInput(
@@ -140,6 +142,7 @@ class Outcomes:
         sums = np.where(weights > 0, self.values, 0).sum(axis=1)
         return np.where(total > 0, sums / np.maximum(total, 1), np.float32(np.nan)).astype(np.float32)
 
+    @checked("dl-404")
     def split(self, count: int) -> "tuple[Outcomes, Outcomes]":
         """The first ``count`` subsets and the rest: one part to tune on, one to report."""
         if not 0 < count < len(self.values):

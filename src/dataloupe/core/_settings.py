@@ -5,52 +5,73 @@ What a setting may be is read from its annotation, so that a new setting is chec
 
 import dataclasses
 import functools
+import inspect
 import math
 import numbers
+import reprlib
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from dataloupe._errors import BadInput
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 Rule = Callable[[Any], str | None]
 """From a value to what is wrong with it, or None."""
 
 
-def check_settings(settings: Any, code: str = "dl-511", *, only: Mapping[str, Any] | None = None) -> None:
-    """Refuse settings that are not of the kind their annotation names.
+def checked(code: str = "dl-511") -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A function that refuses settings of another kind than their annotations name, before any work.
 
-    Args:
-        settings: a dataclass instance, whose fields are checked; or a function, whose arguments ``only`` are.
-        code: of the error.
-        only: the arguments of a function, by name.
+    Raises ``BadInput`` with ``code``, as :func:`check_settings` does.
+
+    >>> @checked()
+    ... def ask(count: int, kind: Literal["sum", "group"] = "sum"): ...
+    >>> ask(3, kind="gruop")
+    Traceback (most recent call last):
+    dataloupe._errors.BadInput: [dl-511] asked: ask with kind='gruop'; found: not one of 'sum', 'group'; do: use one of 'sum', 'group'
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                given = signature.bind(*args, **kwargs).arguments
+            except TypeError:  # too many, or missing: the function says so itself
+                return function(*args, **kwargs)
+            _check(function, given, code)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def check_settings(settings: Any, code: str = "dl-511") -> None:
+    """Refuse a dataclass whose fields are not of the kind that their annotations name.
 
     Raises:
         BadInput: with ``code``: a word that is not in the list (``Literal``), a count that is no whole number (``int``; NaN,
             2.5 and True are none), a number that is none (``float``), a switch that is no ``bool``.
-
-    >>> def ask(count: int, kind: Literal["sum", "group"] = "sum"): ...
-    >>> check_settings(ask, only={"count": 3, "kind": "gruop"})
-    Traceback (most recent call last):
-    dataloupe._errors.BadInput: [dl-511] asked: ask with kind='gruop'; found: not one of 'sum', 'group'; do: use one of 'sum', 'group'
     """
-    whole = only is None
-    owner: Any = type(settings) if whole else settings
-    given = (
-        only
-        if only is not None
-        else {
-            field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if field.init
-        }
-    )
+    fields = [field.name for field in dataclasses.fields(settings) if field.init]
+    _check(type(settings), {name: getattr(settings, name) for name in fields}, code)
+
+
+def _check(owner: Any, given: Mapping[str, Any], code: str) -> None:
     rules = _rules(owner)
     for name, value in given.items():
         wrong = rules[name](value) if name in rules else None
         if wrong is not None:
             found, do = wrong.split("; ", 1)
-            raise BadInput(code, asked=f"{owner.__name__} with {name}={value!r}", found=found, do=do)
+            asked = f"{owner.__name__} with {name}={reprlib.repr(value)}"
+            raise BadInput(code, asked=asked, found=found, do=do)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from dataloupe._errors import BadInput
 from dataloupe._identity import Stream, array_digest
 from dataloupe._typing import Array, Ids
 from dataloupe.core._examples import check_ids
+from dataloupe.core._settings import check_settings, checked
 
 MAX_NUMBER = 2**31 - 1
 """Of examples and of subsets."""
@@ -54,6 +55,7 @@ class Subsets:
 
     def __post_init__(self) -> None:
         """Check the recipe."""
+        check_settings(self, "dl-301")
         if not (1 <= self.n <= MAX_NUMBER and 1 <= self.count <= MAX_NUMBER):
             raise BadInput(
                 "dl-301",
@@ -242,6 +244,7 @@ class Subsets:
         seeds = None if self.seeds is None else self.blocks[slice(None) if rows is None else rows]
         return Subsets.listed(self.masks(rows), seed=self.seed, paired=self.paired, seeds=seeds)
 
+    @checked("dl-301")
     def first(self, count: int) -> "Subsets":
         """The first ``count`` of them (of a recipe, more than it counted is fine too)."""
         if self.bits is not None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dataloupe._identity import Stream
-from dataloupe.core import Examples
+from dataloupe.core import Examples, checked
 from dataloupe.data._fashion import NAMES, fashion_mnist
 
 WAYS = (
@@ -30,6 +30,7 @@ _THERE, _LIGHT, _LARGE = 25, (115.0, 165.0), 0.5
 _LENGTH = max(len(way.split()) for way in WAYS) + 1
 
 
+@checked("dl-511")
 def fashion_captions(
     train: int | None = 2000, test: int | None = 200, seed: int = 0, folder: str | Path | None = None
 ) -> tuple[Examples, Examples]:

@@ -5,11 +5,12 @@ import torch
 
 from dataloupe._identity import Stream
 from dataloupe._typing import Array
-from dataloupe.core import Examples
+from dataloupe.core import Examples, checked
 
 TRAIN = 1437
 
 
+@checked("dl-511")
 def digits(seed: int = 0) -> tuple[Examples, Examples]:
     """The handwritten digits as (1,437 training, 360 test) examples; the split is a pure function of the seed.
 

@@ -8,7 +8,7 @@ import torch
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Array
-from dataloupe.core import Examples
+from dataloupe.core import Examples, checked
 from dataloupe.data._idx import read_idx
 
 NAMES = (
@@ -33,6 +33,7 @@ MD5 = {
 }
 
 
+@checked("dl-511")
 def fashion_mnist(
     train: int | None = 5000, test: int | None = 500, seed: int = 0, folder: str | Path | None = None
 ) -> tuple[Examples, Examples]:

@@ -9,12 +9,13 @@ import torch
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Inputs
-from dataloupe.core import Examples
+from dataloupe.core import Examples, checked
 
 DEBIAN = Path("/usr/share/games/fortunes")
 _LENGTHS = (20, 160)
 
 
+@checked("dl-511")
 def fortunes(
     tokenize: Callable[[list[str]], Inputs],
     train: int = 500,

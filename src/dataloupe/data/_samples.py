@@ -7,10 +7,11 @@ import numpy as np
 import torch
 
 from dataloupe._errors import BadInput
-from dataloupe.core import ANY, Examples
+from dataloupe.core import ANY, Examples, checked
 from dataloupe.data._fashion import NAMES, fashion_mnist
 
 
+@checked("dl-511")
 def fashion_samples(
     train: int = 1000,
     test: int = 100,

@@ -15,7 +15,7 @@ import torch
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Array
-from dataloupe.core import Examples
+from dataloupe.core import Examples, checked
 
 ALPHABET = "\n abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"()[]{}/-"
 """Token i is character i; token 0, the line break, ends a passage and fills it up."""
@@ -27,6 +27,7 @@ _ALIKE = str.maketrans("\u2018\u2019\u201c\u201d\u2014\u2212`", "''\"\"--'")
 _SHORTEST = 16
 
 
+@checked("dl-511")
 def jargon(
     train: int = 1500, targets: int = 150, length: int = 64, seed: int = 0, file: str | Path | None = None
 ) -> tuple[Examples, Examples]:

@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 from dataloupe._atomic import replacing
 from dataloupe._errors import BadInput, CapabilityError, StoreError
 from dataloupe._typing import Array, Facts
-from dataloupe.core import DenseAttribution
+from dataloupe.core import DenseAttribution, checked
 from dataloupe.formats._arrays import missing, unreadable
 from dataloupe.formats._sparse import to_sparse
 
@@ -29,6 +29,7 @@ MAX_RATIO = 100
 """Sparse scores are packed to a half or a tenth; so much is nothing but zeros."""
 
 
+@checked("dl-511")
 def export(
     attribution: DenseAttribution, path: str | Path, *, k: int | None = None, above: float | None = None
 ) -> Path:

@@ -8,13 +8,14 @@ import numpy as np
 
 from dataloupe._errors import BadInput
 from dataloupe._typing import Array, Facts, Ids
-from dataloupe.core import DIVERGED, OK, Outcomes, Removal
+from dataloupe.core import DIVERGED, OK, Outcomes, Removal, checked
 from dataloupe.formats._arrays import missing, numbers, open_array, other_shape, packed, unreadable
 
 COMPLETED = "_completed"
 ALL = slice(None)
 
 
+@checked("dl-511")
 def read_store(
     folder: str | Path,
     *,
@@ -49,6 +50,7 @@ def read_store(
     return _outcomes(given, values, completed[rows], targets, removal, facts)
 
 
+@checked("dl-511")
 def read_outcomes(
     masks: str | Path,
     margins: str | Path,

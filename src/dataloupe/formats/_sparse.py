@@ -7,12 +7,13 @@ from jaxtyping import Float
 from scipy.sparse import csr_matrix, spmatrix
 
 from dataloupe._errors import BadInput
-from dataloupe.core import DenseAttribution, Info, Units
+from dataloupe.core import DenseAttribution, Info, Units, checked
 
 BLOCK = 16_000_000
 """Scores looked at at a time."""
 
 
+@checked("dl-511")
 def to_sparse(
     attribution: DenseAttribution, *, k: int | None = None, above: float | None = None
 ) -> csr_matrix:
@@ -53,6 +54,7 @@ def to_sparse(
     return csr_matrix((np.concatenate(data), np.concatenate(columns), ends), shape=(m, n))
 
 
+@checked("dl-511")
 def from_sparse(
     matrix: spmatrix, info: Info, *, bias: Float[np.ndarray, " m"] | None = None, units: Units = "output"
 ) -> DenseAttribution:

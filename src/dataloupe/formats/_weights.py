@@ -10,10 +10,11 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._typing import Array
-from dataloupe.core import DenseAttribution, Info, Outcomes, Subsets
+from dataloupe.core import DenseAttribution, Info, Outcomes, Subsets, checked
 from dataloupe.formats._arrays import BLOCK, missing, other_shape, unreadable
 
 
+@checked("dl-511")
 def read_weights(
     path: str | Path,
     *,

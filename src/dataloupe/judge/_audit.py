@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Facts, Ids
-from dataloupe.core import check_ids
+from dataloupe.core import check_ids, checked
 from dataloupe.judge._bootstrap import Interval, as_json, span
 from dataloupe.judge._divergences import Estimator, divergences, most
 from dataloupe.judge._klom import Floor, KLoM, Levels, fewest, finite_models, halves, klom
@@ -119,6 +119,7 @@ class _Ensemble:
     mean: Float[np.ndarray, "p c"] | None
 
 
+@checked("dl-925")
 def audit_outputs(  # budget: three ensembles and their points, each setting with a default
     unlearned: Mapping[str, Float[np.ndarray, "..."]],
     oracles: Float[np.ndarray, "..."],

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from dataloupe._errors import BadInput
 from dataloupe._typing import Facts
-from dataloupe.core import Attribution, Outcomes, Units
+from dataloupe.core import Attribution, Outcomes, Units, checked
 from dataloupe.judge._bootstrap import Bootstrap, Interval, as_json, holding, span
 from dataloupe.judge._spearman import check_belonging, judgeable, predictions
 
@@ -50,6 +50,7 @@ class Calibration:
         return as_json(self)
 
 
+@checked("dl-904")
 def calibration(
     attribution: Attribution,
     outcomes: Outcomes,

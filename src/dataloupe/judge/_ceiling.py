@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from dataloupe._errors import BadInput
 from dataloupe._typing import Facts
-from dataloupe.core import Outcomes
+from dataloupe.core import Outcomes, checked
 from dataloupe.judge._bootstrap import Bootstrap, Interval, as_json, holding, span
 from dataloupe.judge._spearman import judgeable, of_many_subsets
 from dataloupe.kernels import dense_ranks, rank_correlations
@@ -34,6 +34,7 @@ class Ceiling:
         return as_json(self)
 
 
+@checked("dl-904")
 def ceiling(outcomes: Outcomes, *, resamples: int = 200, seed: int = 0, level: float = 0.95) -> Ceiling:
     """The noise ceiling of the outcomes, from their own repeats.
 

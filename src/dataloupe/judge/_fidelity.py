@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from dataloupe._errors import BadInput
 from dataloupe._typing import Facts
-from dataloupe.core import Attribution, Outcomes, needs_units
+from dataloupe.core import Attribution, Outcomes, checked, needs_units
 from dataloupe.judge._bootstrap import Bootstrap, Interval, as_json, holding, span
 from dataloupe.judge._spearman import check_belonging, judgeable, of_many_subsets, predictions
 from dataloupe.kernels import dense_ranks, rank_correlations
@@ -55,6 +55,7 @@ class Fidelity:
         return as_json(self)
 
 
+@checked("dl-904")
 def fidelity(
     attribution: Attribution,
     outcomes: Outcomes,

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Facts
+from dataloupe.core import checked
 from dataloupe.judge._bootstrap import as_json
 from dataloupe.judge._divergences import Estimator, divergences, most
 
@@ -88,6 +89,7 @@ class KLoM:
         return {**as_json(self), "most": [None if np.isinf(top) else top for top in self.most]}
 
 
+@checked("dl-923")
 def klom(
     unlearned: Float[np.ndarray, "u p"],
     oracles: Float[np.ndarray, "o p"],
@@ -156,6 +158,7 @@ def klom(
     )
 
 
+@checked("dl-923")
 def halves(
     oracles: Float[np.ndarray, "o p"],
     *,

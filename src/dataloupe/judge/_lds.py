@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from dataloupe._errors import BadInput
 from dataloupe._typing import Array, Facts
-from dataloupe.core import Attribution, Outcomes
+from dataloupe.core import Attribution, Outcomes, checked
 from dataloupe.judge._bootstrap import Bootstrap, Interval, as_json, holding, span
 from dataloupe.judge._ceiling import Ceiling, resampled_ceiling
 from dataloupe.judge._spearman import check_belonging, judgeable, of_many_subsets, predictions
@@ -68,6 +68,7 @@ class LDS:
         return as_json(self)
 
 
+@checked("dl-904")
 def lds(
     attribution: Attribution,
     outcomes: Outcomes,

@@ -19,6 +19,7 @@ from dataloupe.core import (
     Subsets,
     check_ids,
     check_same,
+    checked,
     helping,
 )
 from dataloupe.judge._bootstrap import Interval, as_json, span
@@ -62,6 +63,7 @@ class RemovalTest:
         return as_json(self)
 
 
+@checked("dl-908")
 def removal(
     question: Question,
     lab: Lab,

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Facts
+from dataloupe.core import checked
 from dataloupe.judge._bootstrap import Interval, as_json, span
 
 FOLDS, SHADOWS, RATE = 5, 5, 0.01
@@ -45,6 +46,7 @@ class ULiRA:
         return as_json(self)
 
 
+@checked("dl-904")
 def ulira(
     margins: Float[np.ndarray, "t p"],
     roles: Int[np.ndarray, "t p"],

@@ -34,6 +34,7 @@ from dataloupe.core import (
     Tuned,
     Tuning,
     Use,
+    checked,
     isolated,
     model_key,
     must_show_state,
@@ -131,6 +132,7 @@ class Lab:
 
     # --- what methods ask for ---
 
+    @checked("dl-227")
     def outcomes(self, question: Question, subsets: Subsets, *, repeats: int = 1) -> Outcomes:
         """What training on every subset, with ``repeats`` seeds each, does to the question's outputs.
 
@@ -146,6 +148,7 @@ class Lab:
         shape = (subsets.count, repeats)
         return Outcomes(subsets, values.reshape(*shape, -1), status.reshape(shape), *job.source)
 
+    @checked("dl-227")
     def blocks(self, question: Question, subsets: Subsets, *, repeats: int = 1) -> Iterator[Outcomes]:
         """The same outcomes block by block in order, never all in memory; raises as :meth:`outcomes` does."""
         return self._in_blocks(self._measured(question, subsets, repeats))

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dataloupe._errors import BadInput
+from dataloupe.core import check_settings
 
 
 @runtime_checkable
@@ -26,13 +27,21 @@ class Augment(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Flip:
-    """Mirror left and right with the given probability.
+    """Mirror left and right with the given probability. Raises ``BadInput`` dl-511 (settings).
 
     >>> Flip(1.0)(torch.arange(4.0).view(1, 1, 2, 2), torch.zeros(1, 1)).flatten().tolist()
     [1.0, 0.0, 3.0, 2.0]
     """
 
     probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_settings(self)
+        if not 0 <= self.probability <= 1:
+            raise BadInput(
+                "dl-511", asked=f"{self}", found="no probability", do="give a probability from 0 to 1"
+            )
 
     @property
     def draws(self) -> int:
@@ -48,13 +57,19 @@ class Flip:
 
 @dataclasses.dataclass(frozen=True)
 class Shift:
-    """Move by up to `pixels` in each direction, zeros coming in at the edge.
+    """Move by up to `pixels` in each direction, zeros coming in at the edge. Raises ``BadInput`` dl-511 (settings).
 
     >>> Shift(1)(torch.ones(1, 1, 2, 2), torch.tensor([[0.0, 0.5]])).flatten().tolist()
     [0.0, 0.0, 1.0, 1.0]
     """
 
     pixels: int = 2
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_settings(self)
+        if self.pixels < 0:
+            raise BadInput("dl-511", asked=f"{self}", found="a number below 0", do="give 0 pixels or more")
 
     @property
     def draws(self) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._identity import Stream
 from dataloupe._typing import Array, Inputs
-from dataloupe.core import SHORT_SEED, Examples, Removal
+from dataloupe.core import SHORT_SEED, Examples, Removal, check_settings
 from dataloupe.learners._missing import missing_after
 
 Fit: TypeAlias = Literal["subset", "weights"]
@@ -57,6 +57,7 @@ class SklearnLearner:
 
     def __post_init__(self) -> None:
         """Check the estimator against what it shall do."""
+        check_settings(self, "dl-841")
         if isinstance(self.estimator, type) or not all(
             hasattr(self.estimator, name) for name in ("fit", "predict", "get_params", "set_params")
         ):

@@ -18,6 +18,7 @@ from dataloupe.core import (
     Needs,
     Question,
     capabilities,
+    check_settings,
     model_subsets,
     sign_of_better,
 )
@@ -33,6 +34,10 @@ class RandomScores(AbstractAttributor):
     """
 
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_settings(self, "dl-711")
 
     def needs(self, question: Question) -> Needs:  # noqa: ARG002  (the same for every question)
         """Nothing."""
@@ -71,6 +76,7 @@ class GradientSimilarity(AbstractAttributor):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-711")
         check_models(self.models, self.dim, self.fraction)
         if self.kind not in ("dot", "cosine"):
             raise BadInput(
@@ -139,6 +145,7 @@ class FeatureSimilarity(AbstractAttributor):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-711")
         check_models(self.models, 1, self.fraction)
 
     def needs(self, question: Question) -> Needs:

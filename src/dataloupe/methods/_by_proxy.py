@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from dataloupe._errors import BadInput
-from dataloupe.core import AbstractAttributor, DenseAttribution, Lab, Needs, Output, Question
+from dataloupe.core import AbstractAttributor, DenseAttribution, Lab, Needs, Output, Question, check_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,7 @@ class ByProxy(AbstractAttributor):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-711")
         if self.sign not in (1, -1):
             raise BadInput(
                 "dl-711",

@@ -17,6 +17,7 @@ from dataloupe.core import (
     Uncertainty,
     check_same,
     check_unseen,
+    checked,
     fitted_to,
     with_learner_of,
 )
@@ -42,6 +43,7 @@ class Fit(NamedTuple):
     r2: float
 
 
+@checked("dl-511")
 def calibrate(attribution: Attribution, outcomes: Outcomes, *, per_target: bool = False) -> DenseAttribution:
     """The attribution in units of the output: scores' = slope * scores, with a bias per target and an error.
 

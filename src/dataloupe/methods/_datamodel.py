@@ -14,6 +14,7 @@ from dataloupe.core import (
     Needs,
     Question,
     Subsets,
+    check_settings,
     trainings_record,
 )
 from dataloupe.methods._fits import STREAMED, Fitted, by_ridge, streamed
@@ -73,6 +74,7 @@ class Datamodel(AbstractAttributor):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-710")
         if (
             self.estimator not in ESTIMATORS
             or self.repeats < 1

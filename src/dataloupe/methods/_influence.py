@@ -18,6 +18,7 @@ from dataloupe.core import (
     Question,
     SteppedLearner,
     capabilities,
+    check_settings,
     merged,
     room_for,
     torch_model,
@@ -72,6 +73,7 @@ class Influence(AbstractAttributor):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-711")
         if self.damping is not None:
             check_penalty(self.damping)
         check_models(self.models, 1, self.fraction)

@@ -16,6 +16,7 @@ from dataloupe.core import (
     Question,
     Subsets,
     capabilities,
+    check_settings,
     model_subsets,
     sign_of_better,
 )
@@ -76,6 +77,7 @@ class GradientNorm(_OfRow):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-711")
         check_models(self.models, self.dim, self.fraction)
 
     def needs(self, question: Question) -> Needs:
@@ -108,6 +110,7 @@ class TrainingLoss(_OfRow):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-711")
         check_models(self.models, 1, self.fraction)
 
     def needs(self, question: Question) -> Needs:

@@ -16,6 +16,7 @@ from dataloupe.core import (
     Needs,
     Question,
     Rows,
+    check_settings,
     next_tokens,
     sign_of_better,
 )
@@ -45,6 +46,7 @@ class BM25(AbstractAttributor):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-736")
         if not (self.k1 >= 0 and 0 <= self.b <= 1):
             raise BadInput(
                 "dl-736",

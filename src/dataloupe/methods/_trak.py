@@ -15,6 +15,7 @@ from dataloupe.core import (
     Needs,
     Question,
     capabilities,
+    check_settings,
     merged,
     room_for,
     torch_model,
@@ -100,6 +101,7 @@ class TRAK(AbstractAttributor):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-711")
         if self.ridge is not None:
             check_penalty(self.ridge)
         check_models(self.models, self.dim, self.fraction)

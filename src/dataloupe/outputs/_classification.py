@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.core import Better, Model, Rows
+from dataloupe.core import Better, Model, Rows, check_settings
 from dataloupe.outputs._checks import all_valid, check_classes, class_labels, logits, others, own, pick
 
 
@@ -200,6 +200,7 @@ class Logits:
 
     def __post_init__(self) -> None:
         """Check the number of classes."""
+        check_settings(self, "dl-805")
         if self.classes < 2:
             raise BadInput(
                 "dl-805",

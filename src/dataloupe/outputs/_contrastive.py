@@ -20,7 +20,17 @@ from torch.utils.weak import WeakIdKeyDictionary
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Inputs
-from dataloupe.core import Better, Examples, Model, Rows, beside, draws_of, input_leaves, map_inputs
+from dataloupe.core import (
+    Better,
+    Examples,
+    Model,
+    Rows,
+    beside,
+    check_settings,
+    draws_of,
+    input_leaves,
+    map_inputs,
+)
 from dataloupe.outputs._checks import all_valid, pair_vectors
 
 _ROUNDING = 1e-13
@@ -45,6 +55,7 @@ class _OfPair(abc.ABC):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-813")
         self.negatives.refuse_missing("the negatives of a contrastive output", "drop these rows")
         most = len(self.negatives)
         if not (1 <= self.count <= most and self.repeats >= 1):

@@ -22,6 +22,7 @@ from dataloupe.core import (
     Diffusion,
     Model,
     Rows,
+    check_settings,
     check_timesteps,
     clean_of,
     draws_of,
@@ -46,6 +47,7 @@ class _OfDenoiser(abc.ABC):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-819")
         if self.repeats < 1:
             raise BadInput(
                 "dl-819",

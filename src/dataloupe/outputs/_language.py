@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.core import IGNORED, Better, Model, Rows, next_tokens
+from dataloupe.core import IGNORED, Better, Model, Rows, check_settings, next_tokens
 from dataloupe.outputs._checks import check_tokens, others, pick, token_logits
 
 
@@ -127,6 +127,7 @@ class SequenceLoss(_OfSequence):
 
     def __post_init__(self) -> None:
         """Check the setting."""
+        check_settings(self, "dl-812")
         _check_reduction(self.reduction)
 
     def value(self, model: Model, rows: Rows, draw: Stream | None = None) -> Float[Tensor, " b"]:
@@ -163,6 +164,7 @@ class SequenceLogProb(_OfSequence):
 
     def __post_init__(self) -> None:
         """Check the setting."""
+        check_settings(self, "dl-812")
         _check_reduction(self.reduction)
 
     def value(self, model: Model, rows: Rows, draw: Stream | None = None) -> Float[Tensor, " b"]:

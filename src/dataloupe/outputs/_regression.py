@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.core import Better, Model, Rows
+from dataloupe.core import Better, Model, Rows, check_settings
 from dataloupe.outputs._checks import all_valid, predictions
 
 
@@ -41,6 +41,7 @@ class Value:
 
     def __post_init__(self) -> None:
         """Check the number of components."""
+        check_settings(self, "dl-805")
         if self.components < 1:
             raise BadInput(
                 "dl-805",

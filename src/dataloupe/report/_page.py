@@ -14,7 +14,7 @@ from dataloupe._errors import StoreError
 from dataloupe._identity import NUMERICS
 from dataloupe._typing import Ids
 from dataloupe.apps import WhatIf
-from dataloupe.core import Attribution, Outcomes
+from dataloupe.core import Attribution, Outcomes, checked
 from dataloupe.judge import LDS, Calibration, RemovalTest
 from dataloupe.report._answers import answer_sentence, answer_views
 from dataloupe.report._cards import check_targets, choose_targets, target_cards
@@ -35,6 +35,7 @@ READING = {
 Part = Attribution | Outcomes | LDS | Calibration | RemovalTest | WhatIf | Use
 
 
+@checked("dl-955")
 def report(
     path: str | os.PathLike[str],
     *parts: Part,

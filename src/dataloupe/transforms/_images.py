@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._typing import Inputs
+from dataloupe.core import check_settings
 from dataloupe.transforms._checks import refused, settings, strength_within, toward
 from dataloupe.transforms._pixels import as_inputs, channels_of, check_range, images_of, place_of, window
 
@@ -57,6 +58,7 @@ class Patch(_Bounded):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-790")
         check_range(self, self.patch)
         picture = torch.as_tensor(self.patch).ndim >= 2
         good = (min(self._size) > 0 and self.size is not None) if not picture else self.size is None
@@ -117,6 +119,7 @@ class Blend(_Bounded):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-790")
         check_range(self, self.texture)
         shape = tuple(torch.as_tensor(self.texture).shape)
         settings(f"a texture of shape {shape}", len(shape) in (2, 3), "give a picture [h, w] or [c, h, w]")
@@ -159,6 +162,7 @@ class Colour(_Bounded):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-790")
         check_range(self, self.colour)
 
     def __call__(self, inputs: Inputs, strength: float, uniforms: Float[Tensor, "b draws"]) -> Inputs:  # noqa: ARG002
@@ -191,6 +195,7 @@ class Blur(_Bounded):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-790")
         check_range(self)
         if self.kind not in ("gaussian", "box"):
             raise BadInput(
@@ -242,6 +247,7 @@ class Occlude(_Bounded):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-790")
         check_range(self, *([] if self.colour is None else [self.colour]))
         settings(f"a square at {self.centre}", min(self.centre or (0, 0)) >= 0, "give a centre from (0, 0)")
 

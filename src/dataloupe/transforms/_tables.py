@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._typing import Inputs
-from dataloupe.core import Examples
+from dataloupe.core import Examples, check_settings
 from dataloupe.transforms._checks import number_like, put_back, refused, settings, strength_within, toward
 
 
@@ -35,6 +35,7 @@ class SetColumn:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-791")
         good = self.column >= 0 and math.isfinite(self.value) and self.low <= self.value <= self.high
         settings(f"{self}", good, "give a column from 0 and a finite value from low to high")
 
@@ -75,6 +76,7 @@ class ShiftColumn:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-791")
         good = self.column >= 0 and 0 < self.deviation < math.inf and self.low < self.high
         settings(f"{self}", good, "give a column from 0, a deviation above 0, and low below high")
 

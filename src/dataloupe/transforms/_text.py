@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dataloupe._identity import mix64_torch
 from dataloupe._typing import Inputs
+from dataloupe.core import check_settings
 from dataloupe.transforms._checks import refused, settings, strength_within
 
 IDS = "input_ids"
@@ -37,6 +38,7 @@ class InsertToken:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-790")
         good = min(self.token, self.first, 0 if self.place is None else self.place) >= 0
         settings(f"{self}", good, "give a token, and places, from 0")
 
@@ -78,6 +80,7 @@ class ReplaceToken:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-790")
         good = (
             min(self.token, 0 if self.old is None else self.old, *self.keep, 0) >= 0
             and self.old not in self.keep

@@ -7,7 +7,16 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dataloupe._errors import BadInput
-from dataloupe.core import AbstractAttributor, Attribution, Lab, Question, Subsets, check_same, needs_units
+from dataloupe.core import (
+    AbstractAttributor,
+    Attribution,
+    Lab,
+    Question,
+    Subsets,
+    check_same,
+    check_settings,
+    needs_units,
+)
 from dataloupe.unlearning._context import Context
 from dataloupe.unlearning._predictors import (
     after_what_is_gone,
@@ -35,6 +44,7 @@ class Gradients:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-680")
         known = self.effect in ("sum", "group") and hasattr(self.method, "factored")
         if not known or self.subsets.count < 3:
             raise BadInput(
@@ -103,6 +113,10 @@ class Attributed:
 
     attribution: Attribution
     effect: Literal["sum", "group"] = "sum"
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_settings(self, "dl-680")
 
     def changes(self, context: Context) -> Float[np.ndarray, "rows c"]:
         """Its effects."""

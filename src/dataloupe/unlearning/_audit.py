@@ -10,7 +10,7 @@ from jaxtyping import Float
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Array, Ids
-from dataloupe.core import Lab, Model, Question, Subsets, TorchModel, torch_model
+from dataloupe.core import Lab, Model, Question, Subsets, TorchModel, checked, torch_model
 from dataloupe.judge import Estimator, audit_outputs
 from dataloupe.unlearning._context import Context, Unlearner
 from dataloupe.unlearning._plain import DoNothing
@@ -29,6 +29,7 @@ class Ensembles(NamedTuple):
     diverged: dict[str, int]
 
 
+@checked("dl-511")
 def audit(  # budget: 8 parameters, five of which say how many and how judged, with defaults
     methods: Mapping[str, Unlearner] | Sequence[Unlearner],
     forget: Ids,

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.core import OK, AbstractAttributor, Subsets
+from dataloupe.core import OK, AbstractAttributor, Subsets, check_settings
 from dataloupe.unlearning._context import Context
 from dataloupe.unlearning._integrated import Integrated
 from dataloupe.unlearning._predictors import Local, Predictor, after_what_is_gone, remembered
@@ -66,6 +66,7 @@ class Calibrated:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-685")
         low, high = self.shares
         if self.gradients is not None and not hasattr(self.gradients, "factored"):
             raise self._refused(f"group effects by {type(self.gradients).__name__}", "no factors", "use TRAK")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from dataloupe._errors import BadInput
-from dataloupe.core import Optimizer, TorchModel, Tuning
+from dataloupe.core import Optimizer, TorchModel, Tuning, check_settings
 from dataloupe.unlearning._context import Context, stepped
 from dataloupe.unlearning._settings import check_loss, descent, refused
 from dataloupe.unlearning._tuned import Tuner
@@ -78,6 +78,10 @@ class CFk(_LastLayers):
 
     name: ClassVar[str] = "CF-k"
 
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_settings(self, "dl-673")
+
     def many(self, models: Sequence[TorchModel], context: Context) -> list[TorchModel]:
         """Tuned by the lab."""
         return self._trained(models, context, last_layers(models[0], self.k))
@@ -99,6 +103,10 @@ class EUk(_LastLayers):
     """
 
     name: ClassVar[str] = "EU-k"
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_settings(self, "dl-673")
 
     def many(self, models: Sequence[TorchModel], context: Context) -> list[TorchModel]:
         """Drawn anew, each from a seed of its own, then tuned by the lab."""

@@ -22,6 +22,7 @@ from dataloupe.core import (
     Stage,
     TorchModel,
     Tuning,
+    check_settings,
 )
 from dataloupe.unlearning._context import FORWARD, Context, predicted
 from dataloupe.unlearning._plain import Retrain
@@ -69,6 +70,7 @@ class Mix:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-690")
         sizes = self.epochs >= 1 and self.batch_size >= 1
         rates = (self.lr is None or self.lr > 0) and self.optimizer in ("sgd", "adam")
         shares = 0 < self.forget_share < 1 and self.ratio >= 0 and 0 <= self.least <= 1 and 0 < self.reach < 2

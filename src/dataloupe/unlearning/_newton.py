@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import jvp, vjp
 
 from dataloupe._identity import Stream
-from dataloupe.core import TorchModel
+from dataloupe.core import TorchModel, check_settings
 from dataloupe.unlearning._context import Context, row_losses
 from dataloupe.unlearning._settings import check_loss, labelled, refused
 from dataloupe.unlearning._tuned import Tuner
@@ -58,6 +58,7 @@ class NewtonStep(Tuner):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-674")
         wrong = {
             "rows": self.rows is not None and self.rows < 1,
             "damping": not self.damping >= 0,

@@ -7,9 +7,10 @@ from scipy.sparse.linalg import svds
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Array
-from dataloupe.core import Attribution, Examples, check_ids, provenance_of
+from dataloupe.core import Attribution, Examples, check_ids, checked, provenance_of
 
 
+@checked("dl-694")
 def pick_random(n: int, count: int, seed: int = 0) -> Int[np.ndarray, " f"]:
     """``count`` of n rows at random: the easy kind, in which only memorised rows matter (dl-694).
 
@@ -20,6 +21,7 @@ def pick_random(n: int, count: int, seed: int = 0) -> Int[np.ndarray, " f"]:
     return np.sort(np.argsort(Stream.root(seed)("forget").bits(np.arange(n)))[:count])
 
 
+@checked("dl-694")
 def pick_ends(
     attribution: Attribution, component: int = 0, *, top: int = 0, bottom: int = 0
 ) -> Int[np.ndarray, " f"]:
@@ -47,6 +49,7 @@ def pick_ends(
     return np.sort(np.concatenate([order[:top], order[len(order) - bottom :]]))
 
 
+@checked("dl-694")
 def pick_like(attribution: Attribution, row: int, count: int) -> Int[np.ndarray, " f"]:
     """A row and those whose attributions are most like its own (cosine): a coherent set around one example.
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
 from dataloupe._typing import Array, Facts, Ids
-from dataloupe.core import Lab, MemoryLab, Question, Subsets
+from dataloupe.core import Lab, MemoryLab, Question, Subsets, checked
 from dataloupe.unlearning._audit import trainings_behind
 from dataloupe.unlearning._context import FORWARD, Context, Unlearner
 from dataloupe.unlearning._descent import (
@@ -182,6 +182,7 @@ class Plan:
         )
 
 
+@checked("dl-511")
 def plan_unlearning(
     question: Question,
     forget: Ids,

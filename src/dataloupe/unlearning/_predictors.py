@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.core import AbstractAttributor, Lab, Question, Subsets
+from dataloupe.core import AbstractAttributor, Lab, Question, Subsets, check_settings
 from dataloupe.solve import PENALTIES, Effect, RemovalDesign
 from dataloupe.unlearning._context import Context
 from dataloupe.unlearning._rows import everything
@@ -100,6 +100,7 @@ class Regression:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-680")
         sane = self.penalty is None or self.penalty > 0
         if self.effect not in ("sum", "group", "diag") or not sane or self.subsets.count < 3:
             raise BadInput(

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from dataloupe._typing import Facts
-from dataloupe.core import Examples
+from dataloupe.core import Examples, check_settings
 from dataloupe.judge import Audit
 
 WORDS = "evidence, not proof"
@@ -52,6 +52,10 @@ class Gates:
 
     forget: float = 0.25
     elsewhere: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_settings(self, "dl-511")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dataloupe._errors import BadInput, CapabilityError
-from dataloupe.core import Optimizer, Seen, Stage, TorchModel, Tuning
+from dataloupe.core import Optimizer, Seen, Stage, TorchModel, Tuning, check_settings
 from dataloupe.unlearning._context import Context, row_losses
 from dataloupe.unlearning._tuned import Tuner, shuffled
 
@@ -29,6 +29,7 @@ class FineTuned(Tuner):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-670")
         wrong = {
             "epochs": self.epochs < 1,
             "lr": not self.lr > 0,

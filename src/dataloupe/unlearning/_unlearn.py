@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 
 from dataloupe._errors import BadInput
 from dataloupe._typing import Array, Facts, Ids
-from dataloupe.core import Lab, Model, Origin, Question, TorchModel
+from dataloupe.core import Lab, Model, Origin, Question, TorchModel, checked
 from dataloupe.unlearning._context import Context, Ledger, Unlearner, predicted, stepped
 from dataloupe.unlearning._tuned import settings_of
 
@@ -58,6 +58,7 @@ class Unlearned:
         return said + (f"; {lost} diverged and are as they were" if lost else "")
 
 
+@checked("dl-511")
 def unlearn(  # budget: 7 parameters: what, from what, how, by whom
     model: TorchModel | Sequence[TorchModel],
     forget: Ids,
