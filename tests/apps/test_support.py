@@ -221,7 +221,7 @@ def test_it_says_where_the_scores_were_made():
     notes = " / ".join(support(question, MemoryLab(), elsewhere, **SETTINGS).notes)
     assert "linearised at 50%" in notes and "by mask, the learner does it by repack" in notes
     (note,) = support(question, MemoryLab(), scores, **SETTINGS).notes
-    assert "no record of what made it" in note
+    assert "nothing records what made" in note
 
 
 # --- the curve, words and JSON ---

@@ -168,7 +168,7 @@ def test_it_says_where_the_prediction_was_made():
         changed = dataclasses.replace(scores, info=dataclasses.replace(scores.info, **changes))
         return " / ".join(what_if(noisy, MemoryLab(), changed, 0, [5, 6], verify=2).notes)
 
-    assert notes().startswith("by hand carries no record of what made it") and " / " not in notes()
+    assert notes().startswith("nothing records what made by hand") and " / " not in notes()
     assert "linearised at 50% of the data, asked about removing 3.3%" in notes(fraction=0.5)
     assert "nobody knows" in notes(fraction=None)
     assert "by mask, the learner does it by repack" in notes(removal="mask")

@@ -11,6 +11,7 @@ from scipy import stats
 from scipy.stats.contingency import odds_ratio
 
 from dataloupe._errors import BadInput
+from dataloupe._identity import identity
 from dataloupe._typing import Facts
 from dataloupe.apps._difference import Difference, Directions
 from dataloupe.apps._leaks import plain
@@ -143,7 +144,7 @@ def enrichment(
     is a hypothesis: a :class:`dataloupe.CounterfactualTest` tests it.
 
     Raises ``BadInput`` dl-786 (a column that is not there, a level, a direction), dl-787 (nothing to look at), dl-788
-    (examples that do not fit), dl-781 (k).
+    (examples that do not fit), dl-512 (other training data or targets), dl-781 (k).
 
     >>> import torch
     >>> from dataloupe.apps import compare
@@ -357,3 +358,13 @@ def _check_fit(
             found=found,
             do="give question.train, question.targets and index=question.index of the question that was compared",
         )
+    for part, examples in (("train", train), ("targets", targets)):
+        known = difference.provenance.get(part)
+        if examples is not None and known and known != identity(examples):
+            what = "training data" if part == "train" else "targets"
+            raise BadInput(
+                "dl-512",
+                asked="what the ends of a direction have in common",
+                found=f"other {what} than were compared: their contents differ",
+                do="give those of the question; attach columns by dataclasses.replace(question.train, meta=...)",
+            )

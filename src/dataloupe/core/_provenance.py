@@ -157,12 +157,9 @@ def _not_compared(
             )
         return [f"{names[0]} and {names[1]} are of other questions: which part differs was not recorded"]
     silent = [name for name, record in zip(names, records, strict=True) if not _has(record, missing)]
-    carry, it = ("carries", "it") if len(silent) == 1 else ("carry", "them")
     *most, last = [IN_WORDS[part] for part in missing]
     words = f"{', '.join(most)} and {last} are" if most else f"the {last} is"
-    return [
-        f"{' and '.join(silent)} {carry} no record of what made {it}: that {words} the same was not checked"
-    ]
+    return [f"nothing records what made {' and '.join(silent)}: that {words} the same was not checked"]
 
 
 def _has(record: Facts, parts: list[str]) -> bool:
