@@ -115,6 +115,7 @@ from dataloupe.methods import RandomScores as RandomScores
 from dataloupe.methods import SequenceLength as SequenceLength
 from dataloupe.methods import TrainingLoss as TrainingLoss
 from dataloupe.methods import calibrate as calibrate
+from dataloupe.methods import calibration_removals as calibration_removals
 from dataloupe.report import report as report
 from dataloupe.unlearning import Unlearned as Unlearned
 from dataloupe.unlearning import unlearn as unlearn

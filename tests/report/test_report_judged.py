@@ -162,7 +162,12 @@ def test_a_what_if_shows_prediction_verification_and_removed_examples(tmp_path: 
 
 @pytest.mark.parametrize(
     ("verdict", "words"),
-    [("disagree", "contradict"), ("undecided", "too noisy"), ("unverified", "prediction only")],
+    [
+        ("disagree", "contradict"),
+        ("undecided", "too noisy"),
+        ("uninformative", "too vague"),
+        ("unverified", "prediction only"),
+    ],
 )
 def test_every_verdict_has_its_words_and_its_own_sign(tmp_path: Path, trak, verdict: str, words: str) -> None:
     unverified = (

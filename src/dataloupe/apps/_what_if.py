@@ -10,6 +10,7 @@ from scipy import stats
 
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._typing import Facts, Ids
+from dataloupe.apps._predict_removal import NEAR_ALL, Interval, predict_removal
 from dataloupe.core import (
     OK,
     Attribution,
@@ -21,17 +22,13 @@ from dataloupe.core import (
     check_same,
     checked,
     needs_units,
+    steps_note,
 )
 
 ROUNDING = 2.0**-21
 """Outputs are kept in fp32: differences below this share of them are nothing."""
 
-STANDS_OUT = (
-    "the rows were picked by their scores or stand out by them: the predicted interval holds for removals at "
-    "random and may be too narrow here; trust the retrainings"
-)
-
-Verdict = Literal["agree", "disagree", "undecided", "unverified"]
+Verdict = Literal["agree", "disagree", "undecided", "uninformative", "unverified"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,13 +36,18 @@ class WhatIf:
     """A what-if question and its answer: the change of one target row's output when rows are removed.
 
     ``predicted`` and ``verified`` are changes in units of the output (after the removal minus before), with
-    their intervals; ``differences [r]`` what the single pairs of retrainings did. The verdict:
+    their intervals; ``differences [r]`` what the single pairs of retrainings did. A verdict can fail. With
+    d = |predicted - verified| and both half widths h (of the predicted interval: the half on the verified side):
 
-    - ``disagree``: the difference of the two is larger than t sqrt(se_verified^2 + se_predicted^2);
-    - ``agree``: it is not, and the retrainings say more than "could be nothing": their interval leaves out 0,
-      or lies within the predicted one (a prediction without an error is a point);
-    - ``undecided``: it is not, but the retrainings are too noisy to tell the prediction from no effect;
+    - ``disagree``: d > sqrt(h_predicted^2 + h_verified^2);
+    - ``agree``: it is not, the predicted interval leaves out 0, and sqrt(h_predicted^2 + h_verified^2) < |verified|:
+      no effect at all, or one twice as large as the verified, would have been refuted;
+    - ``uninformative``: neither, and the predicted interval holds 0 or is the wider one: more retrainings will not help;
+    - ``undecided``: neither, and the retrainings are the noisier;
     - ``unverified``: there are not two pairs of retrainings to compare with.
+
+    A prediction without an interval is held against a factor of two: ``agree`` if the verified interval lies
+    between half and twice of it, ``disagree`` if it lies outside, else ``undecided``.
     """
 
     method: str
@@ -62,6 +64,7 @@ class WhatIf:
 
     def __str__(self) -> str:
         said = f"predicted {_text(self.predicted, self.predicted_interval)}"
+        said += " (no interval)" * (self.predicted_interval is None)
         if self.verified is None:
             return f"{said}: {self.verdict}"
         done = f"verified {_text(self.verified, self.verified_interval)}"
@@ -90,8 +93,10 @@ def what_if(
 ) -> WhatIf:
     """What happens to target row ``target`` when the rows ``remove`` leave the full training data?
 
-    Predicted by the attribution, with its error where it has one; verified by ``verify`` pairs of retrainings
-    with and without the rows, each pair with one training seed (common random numbers):
+    Predicted by the attribution: as removals of the kind turned out, selected or at random, where it was calibrated on
+    :func:`calibration_removals`; else by the sum of the scores, with an interval only where one holds (rows that do
+    not stand out by their scores, at most 10 %, scores from models that saw nearly all the data). Verified by
+    ``verify`` pairs of retrainings with and without the rows, each pair with one training seed (common random numbers):
 
         verified = mean difference +- t_{verify - 1} sd / sqrt(verify)
 
@@ -107,15 +112,13 @@ def what_if(
     >>> question = core.Question(testing.RidgeLearner(penalty=1.0), data, data[:1], outputs.value)
     >>> scores = core.DenseAttribution(np.array([[0.5, 0.0, 0.0]]), core.Info("by hand"))
     >>> print(what_if(question, core.MemoryLab(), scores, target=0, remove=[0], verify=2))
-    predicted -0.5, verified -0.5 [-0.5, -0.5] by 2 pairs of retrainings: agree
+    predicted -0.5 (no interval), verified -0.5 [-0.5, -0.5] by 2 pairs of retrainings: agree
     """
     needs_units(attribution, "the change of an output by a removal")
     ids, target = check_what_if(question, attribution, target, remove, verify=verify, level=level)
-    predicted, error = _predict(attribution, target, ids)
-    notes = _notes(question, attribution, len(ids), verify)
+    predicted, predicted_interval, why = predict_removal(attribution, target, ids, level)
+    notes = [*why, *_notes(question, attribution, ids, verify)]
     belonging = check_same(f"a what-if by {attribution.info.method}", attribution, question, learner="refuse")
-    if error is not None and _stands_out(attribution, target, ids):
-        notes.append(STANDS_OUT)
     differences, rounding = np.empty(0), 0.0
     if verify:
         worlds = Subsets.without(question.n, [[], ids], seed=seed)
@@ -126,14 +129,14 @@ def what_if(
         rounding = ROUNDING * float(np.abs(values).max(initial=0.0))
         if not good.all():
             notes.append(f"{int((~good).sum())} of {verify} pairs diverged and were left out")
-    verified, interval, verdict = _verify(predicted, error, differences, rounding, level)
-    side = None if error is None else normal_quantile(level) * error
+    verified, interval = _verify(differences, level)
+    verdict = judge_change(predicted, predicted_interval, interval, rounding)
     return WhatIf(
         method=attribution.info.method,
         target=target,
         removed=ids,
         predicted=predicted,
-        predicted_interval=None if side is None else (predicted - side, predicted + side),
+        predicted_interval=predicted_interval,
         verified=verified,
         verified_interval=interval,
         differences=differences,
@@ -143,54 +146,59 @@ def what_if(
     )
 
 
-def _predict(attribution: Attribution, target: int, ids: np.ndarray) -> tuple[float, float | None]:
-    """The change and its standard error, or None where the attribution knows none."""
-    predicted = float(attribution.effect([ids], targets=[target])[0, 0])
-    try:
-        return predicted, float(attribution.error([ids], targets=[target])[0, 0])
-    except CapabilityError:
-        return predicted, None
-
-
-def _verify(
-    predicted: float, error: float | None, differences: Float[np.ndarray, " r"], rounding: float, level: float
-) -> tuple[float | None, tuple[float, float] | None, Verdict]:
-    """The mean difference, its t interval, and whether the prediction stands. Below ``rounding`` is nothing."""
+def _verify(differences: Float[np.ndarray, " r"], level: float) -> tuple[float | None, Interval | None]:
+    """The mean difference and its t interval."""
     pairs = len(differences)
     if pairs < 2:
-        return None, None, "unverified"
+        return None, None
     mean = float(differences.mean())
-    noise = float(differences.std(ddof=1)) / pairs**0.5
-    t = float(stats.t.ppf(0.5 + level / 2, pairs - 1))
-    low, high = mean - t * noise, mean + t * noise
-    if abs(predicted - mean) > t * math.hypot(noise, error or 0.0) + rounding:
-        return mean, (low, high), "disagree"
-    side = 0.0 if error is None else normal_quantile(level) * error
-    within = predicted - side - rounding <= low and high <= predicted + side + rounding
-    clear = low > rounding or high < -rounding or within
-    return mean, (low, high), "agree" if clear else "undecided"
+    half = float(stats.t.ppf(0.5 + level / 2, pairs - 1) * differences.std(ddof=1)) / pairs**0.5
+    return mean, (mean - half, mean + half)
 
 
-def normal_quantile(level: float) -> float:
-    """Half the width of a two-sided normal interval, in standard errors."""
-    return float(stats.norm.ppf(0.5 + level / 2))
+def judge_change(
+    predicted: float, interval: Interval | None, verified: Interval | None, rounding: float = 0.0
+) -> Verdict:
+    """The verdict on a predicted change, see :class:`WhatIf`. Below ``rounding`` is nothing.
+
+    >>> judge_change(-1.9, (-2.4, -1.4), (-1.9, -1.3)), judge_change(0.0, (-2.0, 2.0), (-1.9, -1.3))
+    ('agree', 'uninformative')
+    """
+    if verified is None:
+        return "unverified"
+    low, high = verified
+    if interval is None:
+        return _judge_point(predicted, verified, rounding)
+    mean, noise = (low + high) / 2, (high - low) / 2
+    vague = interval[1] - predicted if mean > predicted else predicted - interval[0]
+    margin = math.hypot(noise, vague) + rounding
+    if abs(predicted - mean) > margin:
+        return "disagree"
+    has_sign = interval[0] > rounding or interval[1] < -rounding
+    if has_sign and margin < abs(mean):
+        return "agree"
+    return "undecided" if has_sign and noise > vague else "uninformative"
 
 
-def _stands_out(attribution: Attribution, target: int, ids: np.ndarray) -> bool:
-    """Whether the sum of the rows' scores is more than 3 standard deviations from that of random rows."""
-    scores = attribution.rows([target])[0].astype(np.float64)
-    away = abs(float(scores[ids].sum()) - len(ids) * float(scores.mean()))
-    return away > 3.0 * float(scores.std()) * len(ids) ** 0.5
+def _judge_point(predicted: float, verified: Interval, rounding: float) -> Verdict:
+    """The verdict on a prediction that claims no more than its order of magnitude."""
+    low, high = verified
+    half, twice = sorted((predicted / 2, predicted * 2))
+    if high < half - rounding or low > twice + rounding:
+        return "disagree"
+    if abs(predicted) <= rounding:
+        return "uninformative"
+    return "agree" if half - rounding <= low and high <= twice + rounding else "undecided"
 
 
-def _notes(question: Question, attribution: Attribution, removed: int, verify: int) -> list[str]:
+def _notes(question: Question, attribution: Attribution, ids: Ids, verify: int) -> list[str]:
     """Where the prediction was made elsewhere than where it is asked."""
     info, notes = attribution.info, []
     if info.fraction is None:
         notes.append("nobody knows at which share of the data the attribution was linearised")
-    elif info.fraction < 0.9:
+    elif info.fraction < NEAR_ALL:
         notes.append(
-            f"linearised at {info.fraction:.0%} of the data, asked about removing {removed / question.n:.1%} "
+            f"linearised at {info.fraction:.0%} of the data, asked about removing {len(ids) / question.n:.1%} "
             "of all of it: effects may differ in size"
         )
     done = getattr(question.learner, "removal", info.removal)
@@ -198,7 +206,7 @@ def _notes(question: Question, attribution: Attribution, removed: int, verify: i
         notes.append(f"the attribution means removal by {info.removal}, the learner does it by {done}")
     if verify == 0:
         notes.append("no retraining was asked for")
-    return notes
+    return [*notes, *steps_note(question, [len(ids)])]
 
 
 @checked("dl-511")

@@ -15,7 +15,13 @@ from dataloupe.cli._folder import attributions, keep_looks, keep_what_if, one
 from dataloupe.core import DenseAttribution, Subsets
 from dataloupe.methods import calibrate
 
-COLOURS = {"agree": "green", "disagree": "red", "undecided": "yellow", "unverified": "dim"}
+COLOURS = {
+    "agree": "green",
+    "disagree": "red",
+    "undecided": "yellow",
+    "uninformative": "yellow",
+    "unverified": "dim",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -117,6 +117,12 @@ from dataloupe.core._question import draws_of as draws_of
 from dataloupe.core._question import flat_values as flat_values
 from dataloupe.core._question import model_key as model_key
 from dataloupe.core._question import one_value as one_value
+from dataloupe.core._removal_law import ORDINARY as ORDINARY
+from dataloupe.core._removal_law import Prediction as Prediction
+from dataloupe.core._removal_law import RemovalLaw as RemovalLaw
+from dataloupe.core._removal_law import Standing as Standing
+from dataloupe.core._removal_law import laws_in as laws_in
+from dataloupe.core._removal_law import standings as standings
 from dataloupe.core._restore import restoring as restoring
 from dataloupe.core._run_training import learner_seed as learner_seed
 from dataloupe.core._run_training import name_of as name_of
@@ -127,6 +133,10 @@ from dataloupe.core._scores import check_top as check_top
 from dataloupe.core._settings import check_settings as check_settings
 from dataloupe.core._settings import checked as checked
 from dataloupe.core._settled import unchanged as unchanged
+from dataloupe.core._steps import CountsSteps as CountsSteps
+from dataloupe.core._steps import StepCount as StepCount
+from dataloupe.core._steps import boundary_note as boundary_note
+from dataloupe.core._steps import steps_note as steps_note
 from dataloupe.core._subsets import Subsets as Subsets
 from dataloupe.core._tokens import IGNORED as IGNORED
 from dataloupe.core._tokens import next_tokens as next_tokens

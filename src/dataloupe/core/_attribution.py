@@ -75,13 +75,15 @@ class Uncertainty:
 
     ``spread [m]``: independent error of every score; ``slope [m]``: squared relative error of the scale;
     ``basis [n, r]`` and ``spectrum [m, r]``: correlated errors (ridge), which may be negative (known better
-    than ``spread`` says).
+    than ``spread`` says). ``laws``: what removals taught, a :class:`RemovalLaw` in every row; without them nothing
+    is known of rows that were selected by their scores.
     """
 
     spread: Float[np.ndarray, " m"]
     slope: Float[np.ndarray, " m"] | None = None
     basis: Float[np.ndarray, "n r"] | None = None
     spectrum: Float[np.ndarray, "m r"] | None = None
+    laws: Float[np.ndarray, "laws q"] | None = None
 
 
 @runtime_checkable

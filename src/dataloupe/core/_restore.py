@@ -8,6 +8,7 @@ import numpy as np
 
 from dataloupe._errors import BadInput, StoreError
 from dataloupe._typing import Array, Facts
+from dataloupe.core._removal_law import RemovalLaw
 
 _FORMS: dict[str, tuple[type, ...]] = {
     "method": (str,),
@@ -56,6 +57,8 @@ def check_stored_scores(arrays: dict[str, Array], facts: Facts) -> None:
         elif name in ("error_basis", "error_spectrum"):
             first = n if name == "error_basis" else m
             fits = array.ndim == 2 and array.dtype.kind == "f" and len(array) == first
+        elif name == "error_laws":
+            fits = array.ndim == 2 and array.dtype.kind == "f" and array.shape[1] == len(RemovalLaw._fields)
         elif name == "scores":
             fits = True
         else:

@@ -22,6 +22,7 @@ from dataloupe.core import (
     Rows,
     Slot,
     State,
+    StepCount,
     TorchModel,
     call_module,
     check_timesteps,
@@ -126,6 +127,12 @@ class SGD:
                 for step in range(per_epoch):
                     progress = (epoch * per_epoch + step + 0.5) / (self.epochs * per_epoch)
                     yield Slot(order[step * self.batch_size : (step + 1) * self.batch_size], epoch, progress)
+
+    def step_count(self, n: int, kept: int) -> StepCount:
+        """The steps of a training on ``kept`` of ``n`` rows."""
+        rows = n if self.removal == "mask" else kept
+        last = (rows - 1) % self.batch_size + 1
+        return StepCount(self.epochs * -(-rows // self.batch_size), self.batch_size, last)
 
     def step(self, state: State, batch: Batch) -> State:
         """One gradient step: a pure function, fit for vmap."""

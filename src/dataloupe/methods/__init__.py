@@ -8,6 +8,7 @@ from dataloupe.methods._calibrate import calibrate as calibrate
 from dataloupe.methods._datamodel import Datamodel as Datamodel
 from dataloupe.methods._influence import Influence as Influence
 from dataloupe.methods._input_similarity import InputSimilarity as InputSimilarity
+from dataloupe.methods._removal_law import calibration_removals as calibration_removals
 from dataloupe.methods._row_controls import GradientNorm as GradientNorm
 from dataloupe.methods._row_controls import TrainingLoss as TrainingLoss
 from dataloupe.methods._text_controls import BM25 as BM25

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
 from dataloupe._errors import BadInput
 from dataloupe.core import (
@@ -21,6 +20,7 @@ from dataloupe.core import (
     fitted_to,
     with_learner_of,
 )
+from dataloupe.methods._removal_law import Removals, fit_laws, positive, removals_in
 
 SUFFIX = ", calibrated"
 
@@ -59,9 +59,14 @@ def calibrate(attribution: Attribution, outcomes: Outcomes, *, per_target: bool 
         spread_j = misfit_j / sum_i a_i (1 - a_i),   a_i = the share of subsets that hold i
 
     where misfit_j is never below the share that all targets have in common, and what the subsets cannot resolve
-    stays in the error. The intervals hold for removals at random; of rows that were picked by their scores the
-    effect is often other than predicted (their scores are large partly by chance, and they act as a group).
-    Use subsets that you do not report.
+    stays in the error. Such errors hold for removals at random near the size of what the subsets leave out. Of rows that
+    were picked by their scores the effect is often other than predicted: their scores are large partly by chance, they act
+    as a group, and the models that left them out are far from those that the scores were made around.
+
+    Outcomes of :func:`calibration_removals` (removals from all the data, top rows of some targets among them) also teach
+    that: P and Y are then changes against the runs on all the data, and the attribution carries a law for removals of
+    selected rows and one for rows at random, by which :func:`what_if` predicts, with an interval. Use retrainings that
+    you do not report.
 
     Raises ``BadInput`` dl-720 (other n or m), dl-512 (other training data, targets or output), dl-513 (another learner:
     finished models are of none, and take the one that is measured), dl-514 (the subsets that the scores were fitted to),
@@ -75,29 +80,18 @@ def calibrate(attribution: Attribution, outcomes: Outcomes, *, per_target: bool 
     """
     kept = _usable(attribution, outcomes)
     belonging = _check_belonging(attribution, outcomes)
-    predicted = attribution.predict(kept.subsets).astype(np.float64)
-    measured = kept.mean().astype(np.float64)
-    centred = predicted - predicted.mean(axis=0)
-    if not np.abs(centred).max() > 1e-5 * np.abs(predicted).max():
-        raise BadInput(
-            "dl-721",
-            asked=f"a scale for {attribution.info.method}",
-            found="the same prediction for every subset",
-            do="give outcomes of subsets that differ, or scores that are not all equal",
-        )
-    found = fit(centred, measured - measured.mean(axis=0), _seed_noise(kept), per_target=per_target)
-    masks = kept.subsets.masks()
-    share = masks.mean(axis=0)
-    scores = attribution.rows(slice(None)).astype(np.float64)
-    scaled = found.slope[:, None] * scores
-    uncertainty = Uncertainty(
-        spread=found.misfit / (share * (1 - share)).sum(),
-        slope=found.variance / np.where(found.slope != 0, found.slope**2, 1.0),
-    )
+    removals = removals_in(kept)
+    if removals is None:
+        found, bias, uncertainty = _by_subsets(attribution, kept, per_target=per_target)
+        notes = belonging
+    else:
+        found, bias, uncertainty, note = _by_removals(attribution, removals, per_target=per_target)
+        notes = (*belonging, *([note] if note else []))
+    scaled = found.slope[:, None] * attribution.rows(slice(None)).astype(np.float64)
     return DenseAttribution(
         scaled.astype(np.float32),
-        _info(attribution.info, outcomes, kept, found, per_target=per_target, belonging=belonging),
-        bias=(measured.mean(axis=0) - scaled @ share).astype(np.float32),
+        _info(attribution.info, outcomes, kept, found, per_target=per_target, belonging=notes),
+        bias=(bias - scaled.sum(axis=1)).astype(np.float32),
         uncertainty=uncertainty,
         pieces=getattr(attribution, "pieces", ()),
         group=_scaled_groups(getattr(attribution, "group", None), found.slope),
@@ -105,6 +99,59 @@ def calibrate(attribution: Attribution, outcomes: Outcomes, *, per_target: bool 
         targets=getattr(attribution, "targets", None),
         index=getattr(attribution, "index", None),
     )
+
+
+Scaled = tuple[Fit, Float[np.ndarray, " m"], Uncertainty]
+
+
+def _by_subsets(attribution: Attribution, kept: Outcomes, *, per_target: bool) -> Scaled:
+    """The fit to subsets, each target's output with all the data by it, and the error of random removals."""
+    predicted = attribution.predict(kept.subsets).astype(np.float64)
+    measured, masks = kept.mean().astype(np.float64), kept.subsets.masks()
+    centred = predicted - predicted.mean(axis=0)
+    _check_varies(attribution, centred, predicted)
+    found = fit(centred, measured - measured.mean(axis=0), _seed_noise(kept), per_target=per_target)
+    share = masks.mean(axis=0)
+    left_out = attribution.rows(slice(None)).astype(np.float64) @ (1 - share)  # [m]
+    uncertainty = Uncertainty(
+        spread=found.misfit / (share * (1 - share)).sum(),
+        slope=found.variance / np.where(found.slope != 0, found.slope**2, 1.0),
+    )
+    return found, measured.mean(axis=0) + found.slope * left_out, uncertainty
+
+
+def _by_removals(
+    attribution: Attribution, removals: Removals, *, per_target: bool
+) -> tuple[Fit, Float[np.ndarray, " m"], Uncertainty, str]:
+    """The fit to removals, the output with all the data, and the laws of selected rows and rows at random."""
+    if len(removals.rows) < 3:
+        raise _too_few(len(removals.rows))
+    predicted = attribution.effect(removals.rows).astype(np.float64)
+    _check_varies(attribution, predicted, predicted)
+    found = fit(predicted, removals.change, removals.noise, per_target=per_target)
+    laws, note = fit_laws(attribution, removals, found.slope)
+    sizes = float(np.mean([len(rows) for rows in removals.rows]))
+    of_sums = laws[0]
+    uncertainty = Uncertainty(
+        spread=np.full(attribution.m, of_sums.spread) if of_sums.removals > 0 else found.misfit / sizes,
+        slope=np.full(attribution.m, of_sums.ratio_variance)
+        if of_sums.freedom > 0
+        else found.variance / np.where(found.slope != 0, found.slope**2, 1.0),
+        laws=np.array(laws, dtype=np.float64),
+    )
+    return found, removals.full, uncertainty, note
+
+
+def _check_varies(
+    attribution: Attribution, centred: Float[np.ndarray, "k m"], predicted: Float[np.ndarray, "k m"]
+) -> None:
+    if not np.abs(centred).max() > 1e-5 * np.abs(predicted).max():
+        raise BadInput(
+            "dl-721",
+            asked=f"a scale for {attribution.info.method}",
+            found="the same prediction for every subset",
+            do="give outcomes of subsets that differ, or scores that are not all equal",
+        )
 
 
 def _scaled_groups(group: GroupEffect | None, slope: Float[np.ndarray, " m"]) -> GroupEffect | None:
@@ -132,12 +179,12 @@ def fit(
     variance = (residual**2).sum(axis=0) / (k - 2)
     own_variance = k / (k - 2) * ((predicted * residual) ** 2).sum(axis=0) / weighted**2
     apart = weight * ((own - pooled) ** 2 - own_variance) / weight.sum()
-    between = _positive(float(apart.sum()), float(np.sqrt(m * apart.var()))) if m > 1 else 0.0
+    between = positive(float(apart.sum()), float(np.sqrt(m * apart.var()))) if m > 1 else 0.0
 
     beyond = k / (k - 2) * residual**2 - (0.0 if seed_noise is None else seed_noise)
     rows = beyond.sum(axis=1)
     whole = float(variance.sum())
-    common = _positive(float(rows.mean()), float(rows.std()) / k**0.5) / whole if whole > 0 else 0.0
+    common = positive(float(rows.mean()), float(rows.std()) / k**0.5) / whole if whole > 0 else 0.0
     return Fit(
         slope=own if per_target else np.full(m, pooled),
         variance=own_variance if per_target else np.full(m, pooled_error**2 + between),
@@ -148,14 +195,6 @@ def fit(
         seed_share=None if seed_noise is None else max(0.0, 1.0 - common),
         r2=1.0 - float(((measured - pooled * predicted) ** 2).sum() / max((measured**2).sum(), 1e-300)),
     )
-
-
-def _positive(found: float, error: float) -> float:
-    """The mean of what is known to be positive and was found to be ``found`` +- ``error`` (a cut normal)."""
-    if not error > 0.0:
-        return max(found, 0.0)
-    z = min(max(found / error, -8.0), 8.0)
-    return max(error * (z + float(stats.norm.pdf(z) / stats.norm.cdf(z))), found)
 
 
 def _seed_noise(outcomes: Outcomes) -> Float[np.ndarray, "k m"] | None:
@@ -182,13 +221,17 @@ def _usable(attribution: Attribution, outcomes: Outcomes) -> Outcomes:
         )
     kept = outcomes.complete()
     if kept.subsets.count < 3:
-        raise BadInput(
-            "dl-722",
-            asked="a calibration",
-            found=f"{kept.subsets.count} subsets without a diverged run",
-            do="give at least 3 subsets (40 are a good number)",
-        )
+        raise _too_few(kept.subsets.count)
     return kept
+
+
+def _too_few(count: int) -> BadInput:
+    return BadInput(
+        "dl-722",
+        asked="a calibration",
+        found=f"{count} subsets without a diverged run",
+        do="give at least 3 subsets (20 with 2 seeds each are a good number)",
+    )
 
 
 def _check_belonging(attribution: Attribution, outcomes: Outcomes) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ WORDS = {
     "agree": "the retrainings bear the prediction out",
     "disagree": "the retrainings contradict the prediction",
     "undecided": "the retrainings are too few, or too noisy, to tell",
+    "uninformative": "the prediction is too vague to be tested: it would have stood with no effect, or with twice as much",
     "unverified": "nothing has been retrained yet, so this is a prediction only",
 }
 
