@@ -8,6 +8,7 @@ as ``TRAK`` or ``Datamodel``) and a ``Lab`` (where everything is computed and ke
 from dataloupe import data as data
 from dataloupe import formats as formats
 from dataloupe import learners as learners
+from dataloupe import losses as losses
 from dataloupe import outputs as outputs
 from dataloupe import testing as testing
 from dataloupe import transforms as transforms

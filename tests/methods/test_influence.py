@@ -51,7 +51,7 @@ class Counting(MemoryLab):
         self.passes = []
         self.stop = stop
 
-    def gradients(self, question, subsets, k, side, use, scale=torch.ones_like):
+    def gradients(self, question, subsets, k, side, use, scale=None):
         if side == "train" and sum(one == "train" for _, one in self.passes) == self.stop:
             raise KeyboardInterrupt
         self.passes.append((k, side))
@@ -212,7 +212,7 @@ class Broken(MemoryLab):
         super().__init__()
         self.bad, self.side = bad, side
 
-    def gradients(self, question, subsets, k, side, use, scale=torch.ones_like):
+    def gradients(self, question, subsets, k, side, use, scale=None):
         broken = k in self.bad and side == self.side
 
         def through(name, found, place):

@@ -105,7 +105,7 @@ def test_both_ways_by_hand(count):
     np.testing.assert_allclose(loss.value(BARE, rows), (np.logaddexp(0, -a) + np.logaddexp(0, -b)) / 2)
     slope = margin.slope(BARE, rows, margin.value(BARE, rows))
     np.testing.assert_allclose(slope, 1 - (1 / (1 + np.exp(-a)) + 1 / (1 + np.exp(-b))) / 2)
-    np.testing.assert_allclose(margin.curvature(slope), slope * (1 - slope))
+    np.testing.assert_allclose(margin.curvature(slope, rows), slope * (1 - slope))
 
 
 def test_among_all_of_a_batch_it_is_the_training_loss():

@@ -216,9 +216,9 @@ def test_the_slope_of_the_mean_margin_is_exact_where_all_tokens_move_alike():
     slope = outputs.sequence_margin.slope(middle, rows, values)
     torch.testing.assert_close(-(up - down) / (raised - lowered), slope, rtol=1e-6, atol=0)
     p = torch.tensor([by_hand(row) for row in ids()], dtype=torch.float64)
-    assert (outputs.sequence_margin.curvature(slope) >= (p * (1 - p)).mean(1)).all()
+    assert (outputs.sequence_margin.curvature(slope, rows) >= (p * (1 - p)).mean(1)).all()
     one = torch.tensor([0.3])
-    torch.testing.assert_close(outputs.sequence_margin.curvature(one), one * 0.7)
+    torch.testing.assert_close(outputs.sequence_margin.curvature(one, rows), one * 0.7)
 
 
 @pytest.mark.parametrize("output", EVERY, ids=by_name)

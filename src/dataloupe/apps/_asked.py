@@ -20,7 +20,7 @@ def asked_of(
 ) -> Float[np.ndarray, " b"]:
     """One number per example of changed inputs; ``rows`` are the unchanged ones, whose labels and components stay."""
     if measure == "output":
-        values = one_value(question.output, model, Rows(changed, rows.labels)).double().cpu()
+        values = one_value(question.output, model, rows._replace(inputs=changed)).double().cpu()
         return _component(values, question.output.valid(rows).cpu(), component).numpy()
     with torch.no_grad():
         logits = model.predict(changed)

@@ -66,6 +66,7 @@ from dataloupe.core._lab import Features as Features
 from dataloupe.core._lab import Lab as Lab
 from dataloupe.core._lab import Projection as Projection
 from dataloupe.core._lab import Runner as Runner
+from dataloupe.core._lab import Scale as Scale
 from dataloupe.core._lab import Side as Side
 from dataloupe.core._lab import Sketch as Sketch
 from dataloupe.core._lab import Store as Store
@@ -101,6 +102,9 @@ from dataloupe.core._model import logits_of as logits_of
 from dataloupe.core._outcomes import DIVERGED as DIVERGED
 from dataloupe.core._outcomes import OK as OK
 from dataloupe.core._outcomes import Outcomes as Outcomes
+from dataloupe.core._output import CurvedOutput as CurvedOutput
+from dataloupe.core._output import Output as Output
+from dataloupe.core._output import ProbedOutput as ProbedOutput
 from dataloupe.core._pooled import pooled as pooled
 from dataloupe.core._provenance import DATA as DATA
 from dataloupe.core._provenance import OtherLearner as OtherLearner
@@ -108,8 +112,6 @@ from dataloupe.core._provenance import Recorded as Recorded
 from dataloupe.core._provenance import check_same as check_same
 from dataloupe.core._provenance import provenance_of as provenance_of
 from dataloupe.core._provenance import with_learner_of as with_learner_of
-from dataloupe.core._question import CurvedOutput as CurvedOutput
-from dataloupe.core._question import Output as Output
 from dataloupe.core._question import Question as Question
 from dataloupe.core._question import averaged as averaged
 from dataloupe.core._question import averaged_slope as averaged_slope
@@ -142,6 +144,18 @@ from dataloupe.core._tokens import IGNORED as IGNORED
 from dataloupe.core._tokens import next_tokens as next_tokens
 from dataloupe.core._tokens import real_tokens as real_tokens
 from dataloupe.core._tokens import token_ids as token_ids
+from dataloupe.core._training_loss import LOSS_PROBES as LOSS_PROBES
+from dataloupe.core._training_loss import LossAsTrained as LossAsTrained
+from dataloupe.core._training_loss import LossOutput as LossOutput
+from dataloupe.core._training_loss import LossProbe as LossProbe
+from dataloupe.core._training_loss import PlainLoss as PlainLoss
+from dataloupe.core._training_loss import SlopeOfPlainLoss as SlopeOfPlainLoss
+from dataloupe.core._training_loss import TellsLoss as TellsLoss
+from dataloupe.core._training_loss import TrainingLoss as TrainingLoss
+from dataloupe.core._training_loss import WeightedSlope as WeightedSlope
+from dataloupe.core._training_loss import content_keys as content_keys
+from dataloupe.core._training_loss import train_side as train_side
+from dataloupe.core._training_loss import training_loss_of as training_loss_of
 from dataloupe.core._trainings import Role as Role
 from dataloupe.core._trainings import check_unseen as check_unseen
 from dataloupe.core._trainings import fitted_to as fitted_to

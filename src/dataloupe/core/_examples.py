@@ -21,6 +21,7 @@ from dataloupe.core._arrays import (
     whole_rows,
 )
 from dataloupe.core._looks import as_images, as_meta, as_names, as_texts, check_names
+from dataloupe.core._row_weights import as_row_weights
 
 
 class Rows(NamedTuple):
@@ -28,6 +29,10 @@ class Rows(NamedTuple):
 
     inputs: Inputs
     labels: Tensor | None
+    row_weights: Tensor | None = None
+    """What the loss of each row is multiplied with, where the examples have such weights."""
+    keys: Tensor | None = None
+    """A hash of each row's contents, where its inputs have been rounded since (:func:`content_keys`)."""
 
 
 _UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
@@ -58,10 +63,13 @@ class Examples:
         texts: How a person should see a row: one string each; with ``images``, their captions.
         names: What the labels 0, 1, ... are called; of sequences, the vocabulary.
         meta: Further columns by name, one value per row.
+        row_weights: What the training loss of each row is multiplied with, by learners and on the training side of
+            outputs ``[n]``; those of targets are not looked at.
 
     Raises:
         BadInput: dl-104 (lengths differ), dl-105 (infinity; NaN in labels), dl-125 to dl-129 (no numbers: text,
-            masked values, rows of different shape, data sets and loaders), dl-130 (images), dl-131 (texts), dl-132 (names).
+            masked values, rows of different shape, data sets and loaders), dl-130 (images), dl-131 (texts), dl-132 (names),
+            dl-832 (row weights).
 
     >>> data = Examples(torch.eye(4), labels=torch.tensor([0, 1, 0, 1]))
     >>> data
@@ -77,6 +85,7 @@ class Examples:
     texts: Any = None  # list[str] | None
     names: Any = None  # list[str] | None
     meta: Any = dataclasses.field(default_factory=dict)  # dict[str, list | array]
+    row_weights: Any = None  # Tensor | None
     first_missing: int | None = dataclasses.field(init=False, default=None, repr=False)
     """The first row whose inputs hold NaN, None where no row does."""
 
@@ -87,6 +96,7 @@ class Examples:
             "images": as_images,
             "texts": as_texts,
             "names": as_names,
+            "row_weights": as_row_weights,
         }
         object.__setattr__(self, "inputs", as_inputs(self.inputs))
         object.__setattr__(self, "meta", as_meta(self.meta))
@@ -150,6 +160,7 @@ class Examples:
         return [
             *parts,
             ("labels", self.labels),
+            ("row_weights", self.row_weights),
             ("images", self.images),
             ("texts", self.texts),
             *((f"meta[{name!r}]", column) for name, column in self.meta.items()),
@@ -172,7 +183,11 @@ class Examples:
         ids, lowest = _row_ids(ids, len(self))
         every = lowest >= 0
         inputs = map_inputs(lambda part: gather(part, ids, every=every), self.inputs)
-        return Rows(inputs, None if self.labels is None else gather(self.labels, ids, every=every))
+        labels, weights = (
+            None if part is None else gather(part, ids, every=every)
+            for part in (self.labels, self.row_weights)
+        )
+        return Rows(inputs, labels, weights)
 
     def __getitem__(self, rows: Any) -> "Examples":
         """Some rows (a slice, row numbers or a boolean mask) as examples of their own, numbered anew from 0."""
@@ -200,6 +215,7 @@ class Examples:
             texts=None if self.texts is None else [self.texts[i] for i in ids],
             names=self.names,
             meta={name: [column[i] for i in ids] for name, column in self.meta.items()},
+            row_weights=rows_taken.row_weights,
         )
 
     def with_labels(self, ids: Any, labels: Any) -> "Examples":
@@ -215,7 +231,7 @@ class Examples:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of inputs (their names too) and labels as they are now: what decides a training.
+        """A hash of inputs (their names too), labels and row weights as they are now: what decides a training.
 
         Display and meta do not count. Data changed in place have another fingerprint (see :func:`content_digest`), and
         are checked again (dl-105).
@@ -224,7 +240,8 @@ class Examples:
         named: list[Any] = [_digest(leaf) for leaf in leaves]
         if isinstance(self.inputs, dict):
             named = list(zip(self.inputs, named, strict=True))
-        found = identity([named, None if self.labels is None else _digest(self.labels)])
+        weights = [] if self.row_weights is None else [_digest(self.row_weights)]
+        found = identity([named, None if self.labels is None else _digest(self.labels), *weights])
         before = self.__dict__.get("_last_fingerprint")
         if found != before:
             if before is not None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dataloupe._typing import Array, Facts
 from dataloupe.core._chunked import Chunked
+from dataloupe.core._examples import Rows
 from dataloupe.core._factors import Contribution, Use
 from dataloupe.core._finetune import Tuned, Tuning
 from dataloupe.core._model import Model, TorchModel
@@ -19,6 +20,9 @@ from dataloupe.core._subsets import Subsets
 
 Side: TypeAlias = Literal["train", "targets"]
 """The train output on every example, or the output on every target row."""
+
+Scale: TypeAlias = Callable[[Tensor, Rows], Tensor]
+"""From slopes ``[b]`` and their rows to what the rows' gradients are multiplied with, ``[b]``."""
 
 
 @runtime_checkable
@@ -128,9 +132,9 @@ class Lab(Protocol):
         k: int,
         side: Side,
         use: Use,
-        scale: Callable[[Tensor], Tensor] = torch.ones_like,
+        scale: Scale | None = None,
     ) -> Swept:
-        """Every row's gradient at model k of the subsets, times ``scale(slopes)``, to ``use``.
+        """Every row's gradient at model k of the subsets, times ``scale(slopes, rows)`` if there is one, to ``use``.
 
         Contributions come batch by batch, as factors where these are smaller; they add up over uses. Of an output of many draws
         they come draw by draw, each a share of the mean: they add up over draws, too, and ``scale`` sees the draw's own slopes.

@@ -1,7 +1,7 @@
 """A lab in memory, in plain loops: the reference that faster labs are held against, and a lab for tests."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from dataloupe.core._examples import Examples
 from dataloupe.core._factors import Contribution, Direct, Use
 from dataloupe.core._finetune import Seen, Tuned, Tuning
 from dataloupe.core._isolation import isolated
-from dataloupe.core._lab import Embeddings, Features, Side, Sketch, Swept, counted
+from dataloupe.core._lab import Embeddings, Features, Scale, Side, Sketch, Swept, counted
 from dataloupe.core._learner import ModelSource, must_train
 from dataloupe.core._model import Model, TorchModel, call_module
 from dataloupe.core._outcomes import DIVERGED, OK, Outcomes
@@ -111,7 +111,7 @@ class MemoryLab:
         k: int,
         side: Side,
         use: Use,
-        scale: Callable[[Tensor], Tensor] = torch.ones_like,
+        scale: Scale | None = None,
     ) -> Swept:
         """Batches of one, by autograd."""
         model = torch_model(self.models(question, subsets)[k])
@@ -263,7 +263,7 @@ def several_components(question: Question, found: int) -> CapabilityError:
 
 
 def _plain_gradients(
-    output: Output, model: TorchModel, data: Examples, use: Use, scale: Callable[[Tensor], Tensor]
+    output: Output, model: TorchModel, data: Examples, use: Use, scale: Scale | None
 ) -> Array:
     params = {name: p.detach().clone().requires_grad_() for name, p in model.params.items()}
     live = model.with_params(params)
@@ -282,7 +282,8 @@ def _plain_gradients(
             slope = averaged_slope(output, live, rows, mean).reshape(-1).float()
         for c in torch.nonzero(output.valid(rows)[0]).flatten().tolist():
             for value, at in zip(each, own, strict=True):
-                scaled = value.reshape(-1)[c] * scale(at[c : c + 1])[0] / len(draws)
+                factor = 1.0 if scale is None else scale(at[c : c + 1], rows)[0]
+                scaled = value.reshape(-1)[c] * factor / len(draws)
                 gradients = torch.autograd.grad(
                     scaled, list(params.values()), retain_graph=True, allow_unused=True
                 )

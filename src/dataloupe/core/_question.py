@@ -1,12 +1,13 @@
 """Questions: which learner, trained on what, and which numbers of the model we want to explain."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dataloupe._errors import BadInput, CapabilityError
@@ -18,57 +19,13 @@ from dataloupe.core._examples import Examples, Rows
 from dataloupe.core._isolation import isolated
 from dataloupe.core._learner import Learner, ModelSource, TakesNaN
 from dataloupe.core._model import Model
+from dataloupe.core._output import CurvedOutput, Output
 from dataloupe.core._settled import probe_training, settled, unchanged
 from dataloupe.core._subsets import Subsets
+from dataloupe.core._training_loss import train_side, training_loss_of
 
 _ROWS, _PREDICTED = 1024, 1 << 26
 """A block has no more rows than this, and no more predicted numbers."""
-
-
-@runtime_checkable
-class Output(Protocol):
-    """One or more numbers of a model on one example.
-
-    ``value`` gives ``[b]`` or ``[b, c]`` (classes, tokens, timesteps are components), differentiable in the
-    model's parameters; ``valid`` says which components exist, ``[b, c]``; ``slope`` is **minus** dLoss/dvalue
-    of the training loss at that value (the Q of TRAK). ``repeats`` keyed random draws are averaged.
-
-    An output may declare ``better``: "higher" or "lower", or None, as if undeclared, where neither is better (a logit). It
-    decides what "helps" and "hurts" mean (:func:`better_of`); a positive score always means that the output rises.
-    """
-
-    @property
-    def name(self) -> str:
-        """The word for it in tables and reports."""
-        ...
-
-    @property
-    def repeats(self) -> int:
-        """How many keyed random draws are averaged; 1 for an output without randomness."""
-        ...
-
-    def value(self, model: Model, rows: Rows, draw: Stream | None = None) -> Shaped[Tensor, "b *c"]:
-        """The output on every row."""
-        ...
-
-    def slope(
-        self, model: Model, rows: Rows, values: Tensor, draw: Stream | None = None
-    ) -> Shaped[Tensor, "b *c"]:
-        """Minus the derivative of the training loss by the output, at `values`."""
-        ...
-
-    def valid(self, rows: Rows) -> Bool[Tensor, "b c"]:
-        """Which components of which rows exist."""
-        ...
-
-
-@runtime_checkable
-class CurvedOutput(Output, Protocol):
-    """An output in which the training loss is convex, and whose slope tells how much."""
-
-    def curvature(self, slopes: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """The second derivative of the training loss by the output, where it has these slopes."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,6 +68,10 @@ class Question:
                 do="use one of dataloupe.outputs, or an object with name, repeats, value, slope and valid",
             )
         self._check_data()
+        self._check_curvature()
+        loss = training_loss_of(self.learner)
+        if loss is not None:
+            loss.check(self.train)
         self.index  # noqa: B018  (computed and checked now)
 
     def _check_data(self) -> None:
@@ -165,8 +126,26 @@ class Question:
 
     @property
     def on_train(self) -> Output:
-        """The output on the training side."""
-        return self.train_output or self.output
+        """The output on the training side, under the loss that the learner trains with (:func:`train_side`)."""
+        loss = training_loss_of(self.learner)
+        return train_side(
+            self.train_output or self.output, loss, row_weights=self.train.row_weights is not None
+        )
+
+    def _check_curvature(self) -> None:
+        """Refuse an output whose `curvature` does not take the rows (dl-837)."""
+        output = self.train_output or self.output
+        if not isinstance(output, CurvedOutput):
+            return
+        try:
+            inspect.signature(output.curvature).bind(None, None)
+        except TypeError as error:
+            raise CapabilityError(
+                "dl-837",
+                asked=f"the curvature of the output {output.name}",
+                found=f"`curvature{inspect.signature(output.curvature)}`",
+                do="write `curvature(self, slopes, rows)`: rows have labels and row_weights",
+            ) from error
 
     def with_train(self, train: Examples) -> "Question":
         """The same question about edited training data (same rows, other contents)."""

@@ -25,7 +25,7 @@ def next_tokens(rows: Rows) -> Int[Tensor, "*b t"]:
 
     Raises ``BadInput`` dl-807 (no sequences of token ids), dl-808 (labels of another shape).
     """
-    inputs, labels = rows
+    inputs, labels = rows.inputs, rows.labels
     ids = token_ids(rows)
     if not _whole(ids) or ids.ndim < 2:
         raise BadInput(

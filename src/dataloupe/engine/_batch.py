@@ -7,7 +7,7 @@ differentiated one row at a time.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ from dataloupe.core import (
     Direct,
     Output,
     Rows,
+    Scale,
     TorchModel,
     Use,
     averaged,
@@ -39,14 +40,14 @@ from dataloupe.engine._tape import Tape
 class BatchTask:
     """One component of every row of a batch: of the mean over the output's draws, or the share of one ``draw`` in it.
 
-    Gradients are multiplied by ``scale(slopes)``, where there is a scale.
+    Gradients are multiplied by ``scale(slopes, rows)``, where there is a scale.
     """
 
     output: Output
     model: TorchModel
     rows: Rows
     component: Int[Tensor, " b"]
-    scale: Callable[[Tensor], Tensor] | None = None
+    scale: Scale | None = None
     draw: Stream | None = None
     mean: bool = True
 
@@ -78,7 +79,7 @@ class BatchTask:
         else:
             slopes = self.output.slope(self.model, self.rows, values.detach(), self.draw)
         slopes = chosen(slopes, self.component).float()
-        return self.scale(slopes).to(values.dtype) * share, slopes
+        return self.scale(slopes, self.rows).to(values.dtype) * share, slopes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput, CapabilityError, DataloupeError
 from dataloupe._typing import Facts, Inputs
-from dataloupe.core import Contribution, Outer, Output, Rows, TorchModel, averaged, map_inputs
+from dataloupe.core import Contribution, Outer, Output, Rows, TorchModel, averaged, content_keys, map_inputs
 
 Precision = Literal["model", "fp32", "tf32", "bf16"]
 _TYPES = {"model": None, "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
@@ -128,7 +128,11 @@ class Compute:
         def moved(part: Tensor) -> Tensor:
             return widened(part.to(self.on)) if full else _cast(part, self.on, dtype)
 
-        return Rows(map_inputs(moved, rows.inputs), None if rows.labels is None else rows.labels.to(self.on))
+        labels, weights = (
+            None if part is None else part.to(self.on) for part in (rows.labels, rows.row_weights)
+        )
+        keys = content_keys(rows).to(self.on) if dtype is torch.bfloat16 and not full else None
+        return Rows(map_inputs(moved, rows.inputs), labels, weights, keys)
 
     # --- while it works ---
 
@@ -271,8 +275,8 @@ def on_host(found: Contribution) -> Contribution:
 
 def one_row(rows: Rows, i: int) -> Rows:
     """One of the rows, as a batch."""
-    labels = None if rows.labels is None else rows.labels[i : i + 1]
-    return Rows(map_inputs(lambda part: part[i : i + 1], rows.inputs), labels)
+    rest = (None if part is None else part[i : i + 1] for part in rows[1:])
+    return Rows(map_inputs(lambda part: part[i : i + 1], rows.inputs), *rest)
 
 
 def plain_gradient(output: Output, model: TorchModel, row: Rows, component: int) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """Per-example gradients of outputs, batch by batch, and the inputs of the last layer."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from dataloupe.core import (
     Features,
     Model,
     Question,
+    Scale,
     Side,
     Sketch,
     Swept,
@@ -62,10 +62,10 @@ def gradients(
     model: Model,
     side: Side,
     use: Use,
-    scale: Callable[[Tensor], Tensor] = torch.ones_like,
+    scale: Scale | None = None,
     compute: Compute = HOST,
 ) -> Swept:
-    """Every row's gradient, times ``scale(slopes)``, to ``use`` on the host, batch by batch; raises as :class:`Pass` does."""
+    """Every row's gradient, times ``scale(slopes, rows)`` if there is one, to ``use`` on the host, batch by batch; raises as :class:`Pass` does."""
     ready = Pass(question, model, side, compute)
 
     def hosted(name: str, uses: list[Contribution], place: slice) -> None:
@@ -117,7 +117,7 @@ class Featuriser:
             exact.add_((product @ product.T).double().cpu())
             self.projection.add(out, name, *uses)
 
-        self.ready.batch(self.ready.pairs[spread], use, slice(0, rows), torch.ones_like)
+        self.ready.batch(self.ready.pairs[spread], use, slice(0, rows))
         size = exact.diagonal().sqrt()
         pairs = torch.triu_indices(rows, rows)
         sketched = out.double().cpu()

@@ -20,6 +20,7 @@ from dataloupe.core import (
     Output,
     Question,
     Rows,
+    Scale,
     Side,
     TorchModel,
     Use,
@@ -106,15 +107,12 @@ class Pass:
         with self.compute.running():
             return taped(self.output, self.live, rows, component, self.seen)
 
-    def sweep(
-        self, rows: slice, use: Use, scale: Callable[[Tensor], Tensor] = torch.ones_like
-    ) -> Float[np.ndarray, " rows"]:
+    def sweep(self, rows: slice, use: Use, scale: Scale | None = None) -> Float[np.ndarray, " rows"]:
         """The gradients of some rows, to ``use`` with their places in the whole; gives their slopes.
 
         Of an output of many draws they come draw by draw, each a share of the mean, so that batches are as large as those of one draw.
         """
-        wanted = None if scale is torch.ones_like else scale
-        return self._swept(rows, lambda block, place: self._batch(block, use, place, wanted))
+        return self._swept(rows, lambda block, place: self._batch(block, use, place, scale))
 
     def sweep_apart(
         self, rows: slice, use: Use, after: Callable[[slice, int], None] = lambda _, __: None
@@ -160,7 +158,7 @@ class Pass:
         pairs: Int[Tensor, "b 2"],
         use: Use,
         place: slice,
-        scale: Callable[[Tensor], Tensor] | None,
+        scale: Scale | None,
         after: Callable[[slice, int], None] | None = None,
     ) -> Float[Tensor, " b"]:
         """The gradients of some (example, component), draw by draw, and use by use where somebody listens; gives their slopes."""
@@ -187,12 +185,10 @@ class Pass:
                 slopes = chosen(averaged_slope(self.output, self.live, rows, sum_of(values)), which).float()
             return slopes
 
-    def batch(
-        self, pairs: Int[Tensor, "b 2"], use: Use, place: slice, scale: Callable[[Tensor], Tensor]
-    ) -> None:
+    def batch(self, pairs: Int[Tensor, "b 2"], use: Use, place: slice) -> None:
         """The gradients of some (example, component), to ``use``."""
         rows, which = self.compute.rows(self.data.take(pairs[:, 0])), pairs[:, 1].to(self.compute.on)
-        task = BatchTask(self.output, self.live, rows, which, scale)
+        task = BatchTask(self.output, self.live, rows, which)
         uses = {} if self.seen is None else self.seen.uses
         with self.compute.watching(), self.compute.running():
             differentiate(task, self.seen, set(self.trusted), self._checked(use), uses, place)

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dataloupe._errors import BadInput, StoreError
 from dataloupe._identity import identity
@@ -26,6 +25,7 @@ from dataloupe.core import (
     Outcomes,
     Question,
     Runner,
+    Scale,
     Side,
     Sketch,
     Subsets,
@@ -203,7 +203,7 @@ class Lab:
         k: int,
         side: Side,
         use: Use,
-        scale: Callable[[Tensor], Tensor] = torch.ones_like,
+        scale: Scale | None = None,
     ) -> Swept:
         """Every row's gradient at model k of the subsets, as factors, to ``use``."""
         return gradients(question, self._model(question, subsets, k), side, use, scale, self._compute)

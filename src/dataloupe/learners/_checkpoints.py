@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream, canonical
-from dataloupe.core import Model, Subsets, TorchModel, copied_module, isolated
+from dataloupe.core import Model, Subsets, TorchModel, TrainingLoss, copied_module, isolated
+from dataloupe.learners._losses import Loss, as_training_loss
 from dataloupe.learners._read_state import Source, read_state, title_of
 from dataloupe.learners._state_names import matched
 
@@ -22,7 +23,8 @@ class Checkpoints:
     ``sources``: one or more state dicts, modules, ``.safetensors`` files, ``.pt`` / ``.pth`` / ``.bin`` files that hold a state
     dict and nothing else, ``.ckpt`` files of Lightning (read with ``weights_only=True``: no code of theirs runs), an
     ``.index.json`` of shards, or folders of ``save_pretrained`` and trainers (``checkpoint-500/``). ``kept``: booleans
-    ``[k, n]``, the training rows that each of the k models saw, where you know them. Everything is read and
+    ``[k, n]``, the training rows that each of the k models saw, where you know them. ``loss``: what they were trained with, as
+    :class:`SGD` takes it (:mod:`dataloupe.losses`); None: the plain loss of the output, and attributions say that it is assumed. Everything is read and
     checked here, against the module: names, shapes, dtypes, NaN. Tensors of another device come to the CPU. There is
     no ``train``.
 
@@ -41,6 +43,7 @@ class Checkpoints:
     module: nn.Module | Callable[[], nn.Module]
     sources: Source | Sequence[Source] = dataclasses.field(repr=False)
     kept: Any = dataclasses.field(default=None, repr=False)
+    loss: Loss | None = None
     _models: list[TorchModel] = dataclasses.field(init=False, repr=False)
     _kept: Subsets | None = dataclasses.field(init=False, repr=False)
 
@@ -63,6 +66,7 @@ class Checkpoints:
                 do="give a boolean matrix [k, n], true where model k saw row n",
             )
         _check_apart(sources)
+        self.training_loss  # noqa: B018  (checked now)
         module = _module(self.module)
         adapters = hasattr(module, "peft_config")
         titles = [title_of(source, i) for i, source in enumerate(sources)]
@@ -99,6 +103,11 @@ class Checkpoints:
             )
         return self._kept
 
+    @property
+    def training_loss(self) -> TrainingLoss | None:
+        """The loss that the models were trained with, None where nobody said."""
+        return None if self.loss is None else as_training_loss(self.loss)
+
     def __identity__(self) -> dict[str, Any]:
         """The models (structure, classes, tensors), and the rows they saw."""
         tensors = [part for one in self._models for part in (*one.params.values(), *one.buffers.values())]
@@ -106,6 +115,8 @@ class Checkpoints:
         known = self.__dict__.get("_identity")
         if known is None or known[0] != counters:
             found = {"models": canonical(self._models), "kept": canonical(self._kept)}
+            if self.loss is not None:
+                found["loss"] = canonical(self.training_loss)
             known = counters, found
             object.__setattr__(self, "_identity", known)
         return known[1]

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from dataloupe._errors import BadInput
-from dataloupe.core import Diffusion
+from dataloupe.core import Diffusion, TrainingLoss
 from dataloupe.learners._augment import Augment
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -30,14 +30,25 @@ def check_settings(sgd: Any) -> None:
     for name, (allowed, words) in _RULES.items():
         if not allowed(getattr(sgd, name)):
             raise _refused(name, getattr(sgd, name), words)
-    if not (isinstance(sgd.loss, Diffusion) or _word(*LOSSES)(sgd.loss)):
-        raise _refused("loss", sgd.loss, _in_words(LOSSES) + ", or a dataloupe.Diffusion")
+    of_rows = not isinstance(sgd.loss, str | type) and (
+        isinstance(sgd.loss, TrainingLoss) or callable(sgd.loss)
+    )
+    if not (isinstance(sgd.loss, Diffusion) or of_rows or _word(*LOSSES)(sgd.loss)):
+        raise _refused(
+            "loss",
+            sgd.loss,
+            _in_words(LOSSES) + ", one of dataloupe.losses, a function, or a dataloupe.Diffusion",
+        )
     _check_together(sgd)
 
 
 def _check_together(sgd: Any) -> None:
     """Settings that only others give a meaning to."""
     wrong = {
+        "label_smoothing (of another loss)": (
+            sgd.label_smoothing != 0 and sgd.loss != "cross_entropy",
+            'smoothing with loss="cross_entropy" alone, or losses.CrossEntropy(label_smoothing=...)',
+        ),
         "batch_size (contrastive)": (
             sgd.loss == "contrastive" and sgd.batch_size < 2,
             "at least 2: a pair needs others",

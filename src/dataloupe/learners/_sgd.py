@@ -24,27 +24,21 @@ from dataloupe.core import (
     State,
     StepCount,
     TorchModel,
+    TrainingLoss,
     call_module,
     check_timesteps,
     isolated,
-    next_tokens,
-    said_of,
     train,
     training_errors,
 )
 from dataloupe.learners._augment import Augment
 from dataloupe.learners._denoise import images_of, noised, with_images
+from dataloupe.learners._losses import Loss, as_training_loss, check_rows_apart, row_losses
 from dataloupe.learners._module import Structure, drawn, fresh_structure, own_module, structure_of
 from dataloupe.learners._optimizer import gradients_of, learning_rate, moments, update_in_place, updated
 from dataloupe.learners._reference import plain_steps
 from dataloupe.learners._settings import check_settings
-from dataloupe.learners._stacked import (
-    cross_entropies,
-    pair_losses,
-    sequence_losses,
-    squared_losses,
-    stacked_forward,
-)
+from dataloupe.learners._stacked import stacked_forward
 
 _AUGMENT = Stream.root(0)("augment").seed()
 _ORDER_BLOCK = 200_000
@@ -61,7 +55,10 @@ class SGD:
     number of kept rows (``removal="repack"``) or over the batch size (``"mask"``). Of a model that gives ``[b, t, v]``, a
     language model, a row's cross-entropy is the mean over the tokens that :func:`core.next_tokens` tells. ``contrastive``:
     the symmetric cross-entropy of a pair among the kept pairs of its batch (:class:`outputs.PairMargin`). A :class:`Diffusion`: the mean
-    squared error of what the model says of a noised sample, the timestep uniform where the row names none.
+    squared error of what the model says of a noised sample, the timestep uniform where the row names none. Class weights, focal
+    and ignored labels, pixels ``[b, c, h, w]``, several labels per row: one of :mod:`dataloupe.losses`, or a function
+    ``(predictions [b, ...], labels) -> [b]`` of your own. TRAK and influence functions are told the loss (``training_loss``).
+    ``row_weights`` of the examples multiply the loss of each row; the number of kept rows that divides stays.
 
     Same in, same out: order, initial numbers, augmentation and noise are keyed by (seed, epoch, example id). The
     factory may draw from the global generators of torch, NumPy and Python; it is called under forked, keyed ones. Modules with
@@ -85,7 +82,7 @@ class SGD:
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Literal["constant", "linear", "cosine", "triangular"] = "constant"
     warmup: float = 0.0
-    loss: Literal["cross_entropy", "squared", "contrastive"] | Diffusion = "cross_entropy"
+    loss: Loss | Literal["contrastive"] | Diffusion = "cross_entropy"
     label_smoothing: float = 0.0
     augment: Augment | None = None
     removal: Removal = "repack"
@@ -175,6 +172,13 @@ class SGD:
         return f"SGD of {type(self._structure.training).__name__}"
 
     @property
+    def training_loss(self) -> TrainingLoss | None:
+        """The loss as outputs are told it; None for a loss among pairs or of noised samples, which have outputs of their own."""
+        if self.loss == "contrastive" or isinstance(self.loss, Diffusion):
+            return None
+        return as_training_loss(self.loss, self.label_smoothing)
+
+    @property
     def couples_rows(self) -> bool:
         """Whether rows feel each other: in a BatchNorm of the module, or in a contrastive loss."""
         return self.loss == "contrastive" or self._structure.couples_rows
@@ -245,27 +249,15 @@ class SGD:
         if augment is None and diffusion is None:
             return batch.data
         changed = (torch.vmap(one) if seed.ndim else one)(seed, batch.ids, batch.epoch, batch.data.inputs)
-        return Rows(changed[0], batch.data.labels if diffusion is None else changed[1])
+        labels = batch.data.labels if diffusion is None else changed[1]
+        return batch.data._replace(inputs=changed[0], labels=labels)
 
     def _losses(self, predicted: Tensor, rows: Rows, weights: Tensor, leading: int) -> Tensor:
-        """The loss of every row, behind so many leading axes."""
-        labels = rows.labels
-        if self.loss == "contrastive":
-            return pair_losses(predicted, weights)
-        if self.loss == "cross_entropy" and predicted.ndim == leading + 3:
-            return sequence_losses(predicted, next_tokens(rows), self.label_smoothing)
-        if labels is None:
-            raise BadInput(
-                "dl-214",
-                asked="a training with SGD",
-                found="examples without labels",
-                do="give Examples(inputs, labels=...)",
-            )
-        if self.loss == "squared":
-            return squared_losses(predicted, labels)
-        if isinstance(self.loss, Diffusion):
-            return said_of(predicted, labels).sub(labels).square().flatten(leading + 1).mean(-1)
-        return cross_entropies(predicted, labels, self.label_smoothing)
+        """The loss of every row times its row weight, behind so many leading axes."""
+        if not self.__dict__.get("_known_fit_loss"):
+            check_rows_apart(self.loss, predicted, rows, leading)
+            object.__setattr__(self, "_known_fit_loss", True)
+        return row_losses(self.loss, self.label_smoothing, predicted, rows, weights, leading)
 
     def _rate(self, progress: Tensor) -> Tensor:
         return learning_rate(self, progress)

@@ -36,8 +36,9 @@ class SklearnLearner:
     takes the highest label of the data (the one thing that is read of rows left out). ``allow_nan``: whether NaN in the
     inputs is a missing value to the estimator; "auto" asks scikit-learn's tags, of a pipeline those of its steps; ``version``: a word that
     stands for what cannot be followed in an estimator of your own (dl-102); raise it when that changes.
+    ``row_weights`` of the examples go on as ``sample_weight``.
 
-    Raises ``CapabilityError`` dl-840 (no estimator), dl-844 (no sample_weight), dl-845 (cannot predict so);
+    Raises ``CapabilityError`` dl-839 (row weights), dl-840 (no estimator), dl-844 (no sample_weight), dl-845 (cannot predict so);
     ``BadInput`` dl-105 (NaN), dl-841 (labels), dl-842 (inputs), dl-843 (a single class), dl-846 (weights), dl-847 (settings).
 
     >>> data = Examples(torch.eye(4), labels=torch.tensor([0, 1, 0, 1]))
@@ -160,7 +161,7 @@ class SklearnLearner:
                 do="keep more examples, so that at least two classes are left",
             )
         x = _matrix(rows.inputs)
-        extra = {"sample_weight": weights[kept].double().numpy()} if self.fit == "weights" else {}
+        extra = self._sample_weight(weights[kept], rows.row_weights)
         estimator, classes = _seeded(clone(self.estimator), seed), None
         try:
             estimator.fit(x, y, **extra)
@@ -171,6 +172,21 @@ class SklearnLearner:
             estimator = _seeded(clone(self.estimator), seed)
             estimator.fit(x, np.searchsorted(classes, y), **extra)
         return SklearnModel(estimator, self.reading, columns, self.floor, classes)
+
+    def _sample_weight(
+        self, weights: Float[Tensor, " kept"], row_weights: Float[Tensor, " kept"] | None
+    ) -> dict[str, Array]:
+        """What ``fit`` is told of the rows' weights, the treatment's and the examples' own (dl-839)."""
+        if row_weights is None:
+            return {"sample_weight": weights.double().numpy()} if self.fit == "weights" else {}
+        if "sample_weight" not in inspect.signature(self.estimator.fit).parameters:
+            raise CapabilityError(
+                "dl-839",
+                asked=f"{type(self.estimator).__name__} on examples with row weights",
+                found="a `fit` without sample_weight",
+                do="leave row_weights out of the examples, or use an estimator that takes sample_weight",
+            )
+        return {"sample_weight": (weights.double() * row_weights.double()).numpy()}
 
     def _wrong_reading(self) -> str | None:
         """What stands against reading the estimator so."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,8 +12,8 @@ from torch import Tensor
 from dataloupe._errors import BadInput
 from dataloupe._identity import NUMERICS, array_digest, canonical
 from dataloupe._typing import Array, Facts
-from dataloupe.core import Contribution, Lab, Question, Side, Subsets, Use, merged, model_key
-from dataloupe.methods._ensemble import curvatures, roots
+from dataloupe.core import Contribution, Lab, Question, Scale, Side, Subsets, Use, merged, model_key
+from dataloupe.methods._ensemble import curvatures, probe_questions, roots
 from dataloupe.solve import Block, Curvature, Rotated, Sums, as_arrays, from_arrays, squares, totals
 
 NUMBERS = 1 << 27
@@ -89,22 +89,44 @@ class Curved:
         with K_SS = G_S (H + ridge)^-1 G_S'. Raises ``BadInput`` dl-738 if nothing of H would be left in some
         direction: it holds the rows' own curvature only as nearly as its coordinates tell it.
         """
+        if self._probes:
+            return self._removed_probes(ids, slope, damping)
         w = self._weights[ids].astype(np.float64)
         inside = np.eye(len(ids)) - np.sqrt(w)[:, None] * self._kernel(ids, damping) * np.sqrt(w)
-        least = float(np.linalg.eigvalsh(inside)[0])
-        if least <= 0.0:
-            raise BadInput(
-                "dl-738",
-                asked=f"the effect of {len(ids)} rows as a group",
-                found=f"a group that takes {1.0 - least:.2f} of the curvature in some direction, damping included",
-                do='give Influence a larger damping, or use TRAK or kind="sum" for this group',
-            )
+        _check_left(inside, len(ids))
         moved = np.sqrt(w) * np.linalg.solve(inside, slope[ids] / np.sqrt(w))
         return -np.concatenate(
             [values[:, ids].astype(np.float64) @ moved for _, values in self.values(damping)]
         )
 
+    def _removed_probes(
+        self, ids: Int[np.ndarray, " s"], slope: Float[np.ndarray, " n"], damping: float
+    ) -> Float[np.ndarray, " m"]:
+        """The same where H holds probes Y ``[s q, p]`` of the rows, and not their gradients G:
+
+        - phi' M (G_S' slope_S + Y' (I - Y M Y')^-1 Y M G_S' slope_S),    M = (H + ridge)^-1
+        """
+        rows = self.question.train[ids]
+        held = [dataclasses.replace(one, targets=rows, output=one.on_train) for one in self._probes]
+        own = dataclasses.replace(self.question, targets=rows, output=self.question.on_train)
+        q = len(held)
+        across = np.concatenate([self._between(one, own, damping) for one in held]) / np.sqrt(q)  # [q s, s]
+        kernel = np.block([[self._between(a, b, damping) for b in held] for a in held]) / q  # [q s, q s]
+        inside = np.eye(len(kernel)) - (kernel + kernel.T) / 2
+        _check_left(inside, len(ids))
+        moved = np.linalg.solve(inside, across @ slope[ids]) / np.sqrt(q)  # [q s]
+        to_targets = np.concatenate([self._between(one, self.question, damping) for one in held])  # [q s, m]
+        plain = np.concatenate(
+            [values[:, ids].astype(np.float64) @ slope[ids] for _, values in self.values(damping)]
+        )
+        return -(plain + moved @ to_targets)
+
     # --- how it is made ---
+
+    @functools.cached_property
+    def _probes(self) -> list[Question]:
+        """The questions whose train output is one of the probes that H holds, if it holds any."""
+        return probe_questions(self.question, self.curved)
 
     @functools.cached_property
     def _start(self) -> tuple[Array, Facts]:
@@ -113,8 +135,8 @@ class Curved:
         if known:
             return known[0]["slope"], known[1]
         sums = Sums()
-        root = roots(self.question, self.curved)
-        slope, made = self._sweep("train", lambda name, found, _: sums.add(name, found), root)
+        held = self._held_sweep(lambda name, found, _: sums.add(name, found))
+        slope, made = self._sweep("train", lambda *_: None) if self._probes else held
         finite = bool(np.isfinite(slope).all()) and sums.finite
         if finite:
             self._put("basis", self._made_by, as_arrays(sums.blocks()), {})
@@ -152,17 +174,23 @@ class Curved:
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Second pass: the eigenvalues, and sums of gradients along directions, if there are any."""
         repeats = self.question.on_train.repeats  # draws come as g_r / R, and H takes mean_r g_r^2
-        weights = torch.from_numpy(self._weights * repeats).float()
+        weights = torch.from_numpy(self._weights * repeats / max(1, len(self._probes))).float()
         along = None if directions is None else torch.from_numpy(directions).float()
         blocks, values, sums = self._blocks(), dict[str, Tensor](), dict[str, Tensor]()
 
         def use(name: str, found: list[Contribution], place: slice) -> None:
             turned = blocks[name].turned(found)
             _grow(values, name, squares(turned, weights[place]).double())
-            if along is not None:
+            if along is not None and not self._probes:
                 _grow(sums, name, totals(turned, along[place]))
 
-        self._sweep("train", use)
+        def add(name: str, found: list[Contribution], place: slice) -> None:
+            _grow(sums, name, totals(blocks[name].turned(found), along[place]))  # type: ignore[index]
+
+        for question in self._probes or [self.question]:
+            self._sweep("train", use, question=question)
+        if along is not None and self._probes:
+            self._sweep("train", add)
         both = [{name: one.numpy() for name, one in found.items()} for found in (values, sums)]
         self._put("spectrum", self._made_by, both[0], {})
         if directions is not None:
@@ -172,7 +200,25 @@ class Curved:
     @functools.cached_property
     def _weights(self) -> Float[np.ndarray, " n"]:
         """The rows' weights in H."""
-        return curvatures(self.question, self.curved)(self._start[0])
+        return curvatures(self.question, self.curved, self._start[0])
+
+    def _held_sweep(self, use: Use) -> tuple[Array, Facts]:
+        """What H holds of the training rows, to ``use``: their probes, or their gradients times the roots of their weights."""
+        if not self._probes:
+            return self._sweep("train", use, roots(self.question, self.curved))
+        swept = [self._sweep("train", use, question=one) for one in self._probes]
+        return swept[0]
+
+    def _between(self, some: Question, others: Question, damping: float) -> Float[np.ndarray, "a b"]:
+        """g' (H + ridge)^-1 g of the targets of two questions."""
+        parts = []
+        for piece in self._pieces(some):
+            out = np.zeros((piece.stop - piece.start, others.m), np.float32)
+            curvature = self.curvature()
+            turned = self._turned(some, piece, curvature)
+            self._sweep("targets", turned.products(curvature.inverse(damping), out), question=others)
+            parts.append(out)
+        return np.concatenate(parts).astype(np.float64)
 
     def _kernel(self, ids: Int[np.ndarray, " s"], damping: float) -> Float[np.ndarray, "s s"]:
         """g' (H + ridge)^-1 g of all pairs of some training rows: targets like others, of the train output."""
@@ -209,7 +255,7 @@ class Curved:
         self,
         side: Side,
         use: Use,
-        scale: Callable[[Tensor], Tensor] = torch.ones_like,
+        scale: Scale | None = None,
         question: Question | None = None,
     ) -> tuple[Array, Facts]:
         swept = self.lab.gradients(question or self.question, self.subsets, self.k, side, use, scale)
@@ -234,6 +280,18 @@ class Curved:
 
     def _put(self, kind: str, made_by: Facts, arrays: dict[str, Array], facts: Facts) -> None:
         self.lab.put(f"influence-{kind}", made_by, arrays, facts)
+
+
+def _check_left(inside: Float[np.ndarray, "s s"], rows: int) -> None:
+    """Refuse a group that takes all of the curvature in some direction (dl-738)."""
+    least = float(np.linalg.eigvalsh(inside)[0])
+    if least <= 0.0:
+        raise BadInput(
+            "dl-738",
+            asked=f"the effect of {rows} rows as a group",
+            found=f"a group that takes {1.0 - least:.2f} of the curvature in some direction, damping included",
+            do='give Influence a larger damping, or use TRAK or kind="sum" for this group',
+        )
 
 
 def _grow(total: dict[str, Tensor], name: str, more: Tensor) -> None:

@@ -12,17 +12,24 @@ from torch import Tensor
 from dataloupe._typing import Facts, Ids
 from dataloupe.core import (
     AbstractAttributor,
+    Chunked,
     CurvedOutput,
     DenseAttribution,
     Info,
     Lab,
     ModelSource,
+    ProbedOutput,
     Question,
+    Rows,
+    Scale,
+    Sketch,
     Subsets,
     capabilities,
+    input_leaves,
     model_subsets,
     trainings_record,
 )
+from dataloupe.methods._loss_facts import loss_facts
 from dataloupe.methods._models import shares_in_words
 from dataloupe.solve import LEAST
 
@@ -44,18 +51,25 @@ class Ensemble(NamedTuple):
 
 
 def told(
-    method: AbstractAttributor, ensemble: Ensemble, question: Question, certificate: Facts, *, chosen: bool
+    method: AbstractAttributor,
+    ensemble: Ensemble,
+    question: Question,
+    lab: Lab,
+    certificate: Facts,
+    *,
+    chosen: bool,
 ) -> Info:
     """What an attribution of a few models says of itself; ``chosen``: a setting was chosen by these models' outputs."""
     subsets, share = model_subsets(question, ensemble.models, ensemble.fraction, ensemble.seed)
+    loss, note = loss_facts(question, lambda: lab.models(question, subsets)[0])
     return Info(
         method=ensemble.name,
         settings=method.settings(),
-        certificate=certificate,
+        certificate=certificate | loss,
         cost={"models": ensemble.models},
         removal=getattr(question.learner, "removal", "repack"),
         fraction=share,
-        note=shares_in_words(share, certificate["left_out"]),
+        note="; ".join([shares_in_words(share, certificate["left_out"]), *note]),
         fitted=[trainings_record("choice", subsets, seeded="train" in capabilities(question))]
         if chosen
         else (),
@@ -126,20 +140,53 @@ def in_its_lab(
     return dataclasses.replace(found, pieces=Singles(single, count), group=group)
 
 
-def roots(question: Question, curved: bool) -> Callable[[Tensor], Tensor]:
-    """From slopes to the roots of the curvature there; 1 where the output knows of none, or it is not wanted.
+def roots(question: Question, curved: bool) -> Scale | None:
+    """From slopes to the roots of the curvature there; None (1) where the output knows of none, or it is not wanted.
 
     Rows that are sure keep a trace of weight. Slopes that are not finite pass, to be found in the gradients.
     """
     output = question.on_train
     if not curved or not isinstance(output, CurvedOutput):
-        return torch.ones_like
-    return lambda slopes: output.curvature(slopes).clamp(min=TRACE).sqrt()
+        return None
+
+    def root(slopes: Tensor, rows: Rows) -> Tensor:
+        found = output.curvature(slopes, rows)
+        return found.clamp(min=TRACE).sqrt()
+
+    return root
 
 
-def curvatures(
-    question: Question, curved: bool
-) -> Callable[[Float[np.ndarray, " n"]], Float[np.ndarray, " n"]]:
-    """From slopes to the curvature there, as :func:`roots` tells it."""
+def curvatures(question: Question, curved: bool, slopes: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The curvature of every training row at its slope, as :func:`roots` tells it."""
     root = roots(question, curved)
-    return lambda slopes: (root(torch.from_numpy(slopes)) ** 2).numpy()
+    if root is None:
+        return np.ones_like(slopes)
+    given = torch.from_numpy(slopes)
+    found = torch.empty_like(given)
+    for start, rows in question.blocks(question.train):
+        place = slice(start, start + len(input_leaves(rows.inputs)[0]))
+        found[place] = root(given[place], rows) ** 2
+    return found.numpy()
+
+
+def probe_questions(question: Question, curved: bool) -> list[Question]:
+    """The question with each probe of the train output in its place; none where one gradient tells the curvature, or it is not wanted."""
+    output = question.on_train
+    if not curved or not isinstance(output, ProbedOutput):
+        return []
+    return [dataclasses.replace(question, train_output=probe) for probe in output.probes()]
+
+
+def probe_features(
+    question: Question, lab: Lab, subsets: Subsets, k: int, sketch: Sketch, *, curved: bool
+) -> Chunked | None:
+    """Features of the probes ``[n q, d]``, the q of a row side by side: what the Gram matrix holds in place of the row's own."""
+    sides = [lab.features(one, subsets, k, sketch).train for one in probe_questions(question, curved)]
+    if not sides:
+        return None
+    q, width = len(sides), sides[0].width
+
+    def read(i: int) -> Float[np.ndarray, "b d"]:
+        return np.stack([one.read(i) for one in sides], axis=1).reshape(-1, width)
+
+    return Chunked(tuple(q * size for size in sides[0].sizes), width, read)

@@ -24,7 +24,7 @@ from dataloupe.core import (
     torch_model,
 )
 from dataloupe.methods._curved import Curved
-from dataloupe.methods._ensemble import Ensemble, in_its_lab, told, witnesses
+from dataloupe.methods._ensemble import Ensemble, in_its_lab, probe_questions, told, witnesses
 from dataloupe.methods._models import all_diverged, check_models
 from dataloupe.solve import Choice, check_penalty, held_out_ridge, kept_numbers
 
@@ -85,7 +85,8 @@ class Influence(AbstractAttributor):
         p, sums = sum(r * c for r, c in shapes), self.models - 1 if self.damping is None else 0
         numbers = sum(kept_numbers(r, c) for r, c in shapes) + (2 + sums) * p + (question.m + 1) * question.n
         disk = 4 * (self.models * numbers + question.m * question.n)
-        return Needs(trains, self.fraction, gradient_passes=3 * self.models, disk_bytes=disk)
+        passes = 3 + 2 * len(probe_questions(question, self.curved))
+        return Needs(trains, self.fraction, gradient_passes=passes * self.models, disk_bytes=disk)
 
     def compute(self, question: Question, lab: Lab) -> DenseAttribution:
         """Curvatures of all models, the damping; then the product of averages, model after model."""
@@ -102,7 +103,7 @@ class Influence(AbstractAttributor):
         slope = np.mean([one.slope for one in models], axis=0)
         scores *= (slope / len(models)).astype(np.float32)
         certificate = _certificate(models, self.models - len(models), damping, choice)
-        info = told(self, self._ensemble(), question, certificate, chosen=choice is not None)
+        info = told(self, self._ensemble(), question, lab, certificate, chosen=choice is not None)
         return DenseAttribution(scores, info, units="relative")
 
     def extended(self, found: DenseAttribution, question: Question, lab: Lab) -> DenseAttribution:

@@ -20,7 +20,15 @@ from dataloupe.core import (
     room_for,
     torch_model,
 )
-from dataloupe.methods._ensemble import Ensemble, curvatures, in_its_lab, told, witnesses
+from dataloupe.methods._ensemble import (
+    Ensemble,
+    curvatures,
+    in_its_lab,
+    probe_features,
+    probe_questions,
+    told,
+    witnesses,
+)
 from dataloupe.methods._factored import FactoredAttribution
 from dataloupe.methods._models import all_diverged, check_models, sketch_of
 from dataloupe.solve import (
@@ -119,9 +127,10 @@ class TRAK(AbstractAttributor):
         trains = self.models if "train" in capabilities(question) else 0
         width = self.dim * self.sketches
         repeats = question.on_train.repeats
-        rows = question.n * (1 + (min(repeats, PROBES) if repeats > 1 else 0)) + question.m
+        probes = len(probe_questions(question, self.curved))
+        rows = question.n * (1 + (min(repeats, PROBES) if repeats > 1 else probes)) + question.m
         disk = 4 * self.models * rows * width + 4 * question.m * question.n
-        return Needs(trains, self.fraction, gradient_passes=self.models, disk_bytes=disk)
+        return Needs(trains, self.fraction, gradient_passes=self.models * (1 + probes), disk_bytes=disk)
 
     def compute(self, question: Question, lab: Lab) -> DenseAttribution:
         """Features, whitening, ridge; then one stream over the training rows of all models."""
@@ -132,7 +141,7 @@ class TRAK(AbstractAttributor):
             for start in range(0, question.m, 64):
                 some = slice(start, start + 64)
                 scores[some] = soft_threshold(scores[some], solved.threshold.best)
-        info = self._told(solved, question)
+        info = self._told(solved, question, lab)
         return DenseAttribution(scores, info, units="relative")
 
     def extended(self, found: DenseAttribution, question: Question, lab: Lab) -> DenseAttribution:
@@ -163,13 +172,13 @@ class TRAK(AbstractAttributor):
                 do="leave these options out, or use `attribute`",
             )
         solved = self._solved(question, lab)
-        info = self._told(solved, question)
+        info = self._told(solved, question, lab)
         return FactoredAttribution(info, solved.models, solved.ridge)
 
-    def _told(self, solved: Solved, question: Question) -> Info:
+    def _told(self, solved: Solved, question: Question, lab: Lab) -> Info:
         chosen = solved.choice is not None or solved.threshold is not None
         certificate = _certificate(solved, self.models)
-        return told(self, self._ensemble(), question, certificate, chosen=chosen)
+        return told(self, self._ensemble(), question, lab, certificate, chosen=chosen)
 
     def _ensemble(self) -> Ensemble:
         return Ensemble("TRAK", self.models, self.fraction, self.seed)
@@ -195,7 +204,7 @@ class TRAK(AbstractAttributor):
 
     def _linearised(self, question: Question, lab: Lab) -> tuple[list[Linearised], list[Facts], list[int]]:
         """The finite models, how their features were made, and their numbers."""
-        subsets, curvature = self._ensemble().subsets(question), curvatures(question, self.curved)
+        subsets = self._ensemble().subsets(question)
         found: list[Linearised] = []
         facts: list[Facts] = []
         used: list[int] = []
@@ -209,9 +218,10 @@ class TRAK(AbstractAttributor):
                 model = torch_model(lab.models(question, subsets)[k])
                 blocks = sketch.bind({name: p.shape for name, p in model.params.items()}).blocks
             share = 1.0 if self.blocks == "layer" else 1.0 / len(blocks)
-            w = curvature(features.slope)
+            w = curvatures(question, self.curved, features.slope)
+            draws = probe_features(question, lab, subsets, k, sketch, curved=self.curved) or features.draws
             found.append(
-                Linearised(features.train, features.slope, w, features.targets, blocks, share, features.draws)
+                Linearised(features.train, features.slope, w, features.targets, blocks, share, draws)
             )
             facts.append(features.facts)
             used.append(k)

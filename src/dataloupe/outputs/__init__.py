@@ -1,5 +1,6 @@
 """Which number of a model we look at: of classifiers, regressions, language models, models of pairs, and diffusion."""
 
+from dataloupe.core import LossAsTrained as LossAsTrained
 from dataloupe.outputs._classification import HardMargin as HardMargin
 from dataloupe.outputs._classification import Logits as Logits
 from dataloupe.outputs._classification import LogProb as LogProb
@@ -13,6 +14,9 @@ from dataloupe.outputs._contrastive import PairLoss as PairLoss
 from dataloupe.outputs._contrastive import PairMargin as PairMargin
 from dataloupe.outputs._diffusion import DenoisingLoss as DenoisingLoss
 from dataloupe.outputs._diffusion import PredictionNorm as PredictionNorm
+from dataloupe.outputs._labels import LabelMargins as LabelMargins
+from dataloupe.outputs._labels import MultilabelLoss as MultilabelLoss
+from dataloupe.outputs._labels import multilabel_loss as multilabel_loss
 from dataloupe.outputs._language import SequenceLogProb as SequenceLogProb
 from dataloupe.outputs._language import SequenceLoss as SequenceLoss
 from dataloupe.outputs._language import SequenceMargin as SequenceMargin
@@ -25,5 +29,9 @@ from dataloupe.outputs._language import sequence_margin as sequence_margin
 from dataloupe.outputs._language import token_log_prob as token_log_prob
 from dataloupe.outputs._language import token_loss as token_loss
 from dataloupe.outputs._language import token_margin as token_margin
+from dataloupe.outputs._pixels import PixelLoss as PixelLoss
+from dataloupe.outputs._pixels import PixelMargin as PixelMargin
+from dataloupe.outputs._pixels import pixel_loss as pixel_loss
+from dataloupe.outputs._pixels import pixel_margin as pixel_margin
 from dataloupe.outputs._regression import Value as Value
 from dataloupe.outputs._regression import value as value

@@ -19,9 +19,79 @@ def predictions(model: Model, rows: Rows) -> Float[Tensor, "b c"]:
             asked="predictions [b, c] in floating point, one row per example",
             found=_in_words(found),
             do="let the model return a matrix: logits [b, classes], or regression values [b, 1]; "
-            "for a language model use outputs.sequence_loss",
+            "for a language model use outputs.sequence_loss, for segmentation outputs.pixel_loss",
         )
     return at_least_single(found)
+
+
+def pixel_logits(model: Model, rows: Rows) -> Float[Tensor, "b c *space"]:
+    """The logits of every pixel, in single precision or better (dl-838); looks at types and shapes only."""
+    found, labels = logits_of(model.predict(rows.inputs)), _labels(rows, "an output of pixels")
+    fits = isinstance(found, Tensor) and found.ndim >= 3 and found.is_floating_point() and found.shape[1] >= 2
+    if not fits or labels.shape != (len(found), *found.shape[2:]):
+        raise BadInput(
+            "dl-838",
+            asked="the logits of every pixel, [b, c, h, w], for labels [b, h, w]",
+            found=f"{_in_words(found)}, labels of shape {tuple(labels.shape)}",
+            do="let the model return a score per class and pixel, classes on the second axis, at the size of the labels",
+        )
+    return at_least_single(found)
+
+
+def check_pixels(rows: Rows, asked: str) -> None:
+    """Refuse labels that are no class numbers of pixels, on concrete data (dl-802, dl-838)."""
+    labels = _labels(rows, asked)
+    whole = not labels.is_floating_point() and labels.dtype != torch.bool
+    counted = labels[labels != IGNORED] if whole else labels
+    if labels.ndim < 2 or not whole or (counted.numel() and int(counted.min()) < 0):
+        raise BadInput(
+            "dl-838",
+            asked=f"{asked}: class numbers [n, h, w], -100 where a pixel does not count",
+            found=f"labels {_in_words(labels)}"
+            if labels.ndim < 2 or not whole
+            else f"the label {int(counted.min())}",
+            do="give whole numbers from 0, and -100 where a pixel does not count; for one class per row use outputs.loss",
+        )
+
+
+def binary_labels(rows: Rows, asked: str, columns: int | None = None) -> Float[Tensor, "b c"]:
+    """Labels of 0 and 1, several per row, as floats (dl-802, dl-838); looks at shapes only."""
+    labels = _labels(rows, asked)
+    matrix = labels[:, None] if labels.ndim == 1 else labels
+    if matrix.ndim != 2 or (columns is not None and matrix.shape[1] != columns):
+        raise BadInput(
+            "dl-838",
+            asked=f"{asked}: labels [n, {'c' if columns is None else columns}]",
+            found=f"labels {_in_words(labels)}",
+            do="give 0 where a label is not there, 1 where it is, -100 where nobody knows",
+        )
+    return matrix.float()
+
+
+def check_binary(rows: Rows, asked: str, columns: int | None = None) -> Float[Tensor, "b c"]:
+    """The same after a look at concrete data: refuse what is neither 0 nor 1 nor ignored (dl-802, dl-838)."""
+    labels = binary_labels(rows, asked, columns)
+    known = (labels == 0) | (labels == 1) | (labels == IGNORED)
+    if not bool(known.all()):
+        raise BadInput(
+            "dl-838",
+            asked=f"{asked}: labels of 0 and 1",
+            found=f"the label {float(labels[~known][0]):g}",
+            do="give 0 where a label is not there, 1 where it is, -100 where nobody knows; for class numbers use outputs.margin",
+        )
+    return labels
+
+
+def _labels(rows: Rows, asked: str) -> Tensor:
+    """The labels (dl-802 where there are none)."""
+    if rows.labels is None:
+        raise BadInput(
+            "dl-802",
+            asked=asked,
+            found="examples without labels",
+            do="give labels: Examples(inputs, labels=...)",
+        )
+    return rows.labels
 
 
 def token_logits(model: Model, rows: Rows, told: Bool[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
@@ -89,7 +159,8 @@ def class_labels(rows: Rows, asked: str) -> Int[Tensor, " b"]:
             "dl-803",
             asked=f"{asked}: one class number per example",
             found=f"labels of {labels.dtype}, one of shape {tuple(labels.shape[1:])}",
-            do="give whole numbers [n], such as labels.long(); for regression use outputs.value",
+            do="give whole numbers [n], such as labels.long(); for regression use outputs.value, for several labels per row "
+            "outputs.LabelMargins or multilabel_loss, for segmentation outputs.pixel_loss",
         )
     return labels
 

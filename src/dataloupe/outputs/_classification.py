@@ -1,6 +1,7 @@
 """Outputs of classifiers: margin, hard margin, loss, log-probability, all logits.
 
-The training loss behind every ``slope`` is cross-entropy without label smoothing.
+The training loss behind every ``slope`` is plain cross-entropy. On the training side of a learner that tells another loss, slope and
+curvature are that loss's (:func:`dataloupe.core.train_side`).
 """
 
 # ruff: noqa: ARG002  (the protocol hands every output the model, the rows and the draw)
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.core import Better, Model, Rows, check_settings
+from dataloupe.core import Better, Model, PlainLoss, Rows, check_settings
 from dataloupe.outputs._checks import all_valid, check_classes, class_labels, logits, others, own, pick
 
 
@@ -23,6 +24,7 @@ class _OfLabel:
 
     name: ClassVar[str]
     repeats: ClassVar[int] = 1
+    plain_loss: ClassVar[PlainLoss] = "classes"
 
     def valid(self, rows: Rows) -> Bool[Tensor, "b 1"]:
         """One component per row."""
@@ -66,7 +68,7 @@ class Margin(_OfLabel):
         """``1 - p``, between 0 and 1."""
         return torch.sigmoid(-values)
 
-    def curvature(self, slopes: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    def curvature(self, slopes: Float[Tensor, " b"], rows: Rows) -> Float[Tensor, " b"]:
         """The second derivative of the training loss, ``p (1 - p)``."""
         return slopes * (1.0 - slopes)
 
@@ -106,7 +108,7 @@ class HardMargin(_OfLabel):
         """``1 - p`` of the label against its runner-up, between 0 and 1."""
         return torch.sigmoid(-values)
 
-    def curvature(self, slopes: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    def curvature(self, slopes: Float[Tensor, " b"], rows: Rows) -> Float[Tensor, " b"]:
         """The second derivative of the loss of that binary problem, ``p (1 - p)``."""
         return slopes * (1.0 - slopes)
 

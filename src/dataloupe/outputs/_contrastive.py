@@ -157,7 +157,7 @@ class PairMargin(_OfPair):
             first, second = self._margins(model, rows, draw)
         return 0.5 * (torch.sigmoid(-first) + torch.sigmoid(-second)).to(values.dtype)
 
-    def curvature(self, slopes: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    def curvature(self, slopes: Float[Tensor, " b"], rows: Rows) -> Float[Tensor, " b"]:
         """The second derivative of the training loss, were both probabilities the same: ``p (1 - p)``."""
         return slopes * (1.0 - slopes)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.core import IGNORED, Better, Model, Rows, check_settings, next_tokens
+from dataloupe.core import IGNORED, Better, Model, PlainLoss, Rows, check_settings, next_tokens
 from dataloupe.outputs._checks import check_tokens, others, pick, token_logits
 
 
@@ -46,6 +46,11 @@ class _Language:
 
 class _OfSequence(_Language):
     """One number for every sequence."""
+
+    @property
+    def plain_loss(self) -> PlainLoss:
+        """The loss that ``slope`` belongs to: the mean over the tokens of a sequence, or their sum."""
+        return "token sums" if getattr(self, "reduction", "mean") == "sum" else "tokens"
 
     def valid(self, rows: Rows) -> Bool[Tensor, "b 1"]:
         """One component per sequence (dl-804, dl-807 to dl-810)."""
@@ -99,7 +104,7 @@ class SequenceMargin(_OfSequence):
             margins, told = self._tokens(model, rows)
         return _mean(torch.sigmoid(-margins), told)
 
-    def curvature(self, slopes: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    def curvature(self, slopes: Float[Tensor, " b"], rows: Rows) -> Float[Tensor, " b"]:
         """The second derivative of the training loss, were all tokens alike: ``p (1 - p)``."""
         return slopes * (1.0 - slopes)
 

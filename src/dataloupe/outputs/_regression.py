@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.core import Better, Model, Rows, check_settings
+from dataloupe.core import Better, Model, PlainLoss, Rows, check_settings
 from dataloupe.outputs._checks import all_valid, predictions
 
 
@@ -38,6 +38,7 @@ class Value:
     name: ClassVar[str] = "value"
     better: ClassVar[Better | None] = None
     repeats: ClassVar[int] = 1
+    plain_loss: ClassVar[PlainLoss] = "squares"
 
     def __post_init__(self) -> None:
         """Check the number of components."""
@@ -80,7 +81,7 @@ class Value:
         self._check(rows.labels)
         return rows.labels.to(values.dtype).reshape(values.shape) - values
 
-    def curvature(self, slopes: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    def curvature(self, slopes: Float[Tensor, " b"], rows: Rows) -> Float[Tensor, " b"]:
         """The second derivative of half the squared error: 1."""
         return torch.ones_like(slopes)
 
