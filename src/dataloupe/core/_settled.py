@@ -76,6 +76,9 @@ def unchanged(question: _Asked) -> Iterator[Callable[[], None]]:
 
     try:
         yield check
+    except Exception:
+        check()  # data that changed explain whatever came of it
+        raise
     finally:
         for old, part in zip(before, _parts(question), strict=True):
             new = canonical(part)

@@ -34,6 +34,7 @@ class Checkpoints:
     Raises ``BadInput`` dl-860 (a file), dl-861 (names), dl-862 (shapes, dtypes), dl-863 (NaN), dl-864
     (``kept``), dl-865 (module or sources), dl-866 (what is in it).
 
+    >>> import torch
     >>> states = [nn.Linear(3, 2).state_dict() for _ in range(2)]
     >>> source = Checkpoints(nn.Linear(3, 2), states, kept=np.array([[True, False], [False, True]]))
     >>> source.models()[0].predict(torch.ones(5, 3)).shape, source.subsets(2).count
