@@ -119,8 +119,8 @@ def _shared(rng: np.random.Generator, shape: tuple[int, ...], m: int) -> np.ndar
 class Predicted(dl.DenseAttribution):
     """An attribution whose predictions are given."""
 
-    def __init__(self, predicted: np.ndarray) -> None:
-        super().__init__(np.zeros((predicted.shape[1], 1)), dl.Info("given"))
+    def __init__(self, predicted: np.ndarray, n: int = 1) -> None:
+        super().__init__(np.zeros((predicted.shape[1], n)), dl.Info("given"))
         object.__setattr__(self, "given", predicted)
 
     def predict(self, subsets: dl.Subsets) -> np.ndarray:
@@ -139,7 +139,9 @@ def _digits(count: int) -> Callable[[int, int, int, int], Drawn]:
 
     def part(targets: np.ndarray, rows: np.ndarray, r: int) -> tuple[dl.Attribution, dl.Outcomes]:
         values = outcomes.values[rows][:, :r][:, :, targets]
-        return Predicted(predicted[rows][:, targets]), dl.Outcomes.from_arrays(masks[rows], values)
+        return Predicted(predicted[rows][:, targets], question.n), dl.Outcomes.from_arrays(
+            masks[rows], values
+        )
 
     def draw(world: int, k: int, m: int, r: int) -> Drawn:
         rng = np.random.default_rng([world, k, m, r])

@@ -169,7 +169,7 @@ def test_the_page_of_use_runs(tmp_path: Path) -> None:
     for large, small in (
         ("count=2000", "count=60"),
         ("count=100,", "count=8,"),
-        ("count=40", "count=8"),
+        ("calibration_removals(trak, seed=2)", "calibration_removals(trak, count=10, seed=2)"),
         ("models=10", "models=2"),
         ("verify=8", "verify=2"),
         ("epochs=15", "epochs=3"),

@@ -24,6 +24,7 @@ from dataloupe.core import (
     check_same,
     checked,
     needs_units,
+    steps_note,
 )
 
 BLOCK = 2**26
@@ -235,7 +236,8 @@ def notes_of(
         notes.append(f"{lost} retrainings diverged and were left out")
     if verify == 0:
         notes.append("no retraining was asked for")
-    return (*notes, *_belonging(question, attribution))
+    sizes = sorted({len(case.rows) for case in cases if len(case.rows)})
+    return (*notes, *steps_note(question, sizes), *_belonging(question, attribution))
 
 
 def _belonging(question: Question, attribution: Attribution) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from dataloupe.core import DenseAttribution, Question, Subsets
 from dataloupe.judge import LDS, lds
 from dataloupe.lab import Lab
 from dataloupe.learners import SGD
-from dataloupe.methods import TRAK, Datamodel, calibrate
+from dataloupe.methods import TRAK, Datamodel, calibrate, calibration_removals
 from dataloupe.report import report
 
 
@@ -58,9 +58,9 @@ class Demo(Verb):
         out.say(f"[bold]{asked}[/]\n")
         with out.step(f"datamodel: {self.models:,} networks, each trained on its own half of the digits"):
             datamodel = Datamodel(Subsets(n=question.n, count=self.models)).attribute(question, lab)
-        with out.step("TRAK: the gradients of 10 networks, its scale from 40 halves"):
+        with out.step("TRAK: the gradients of 10 networks, its scale from 20 removals x 2 seeds"):
             trak = TRAK(models=10).attribute(question, lab)
-            trak = calibrate(trak, lab.outcomes(question, Subsets(n=question.n, count=40, seed=2)))
+            trak = calibrate(trak, lab.outcomes(question, calibration_removals(trak, seed=2), repeats=2))
         with out.step("the truth to judge by: 100 fresh halves x 2 seeds, retrained"):
             fresh = lab.outcomes(question, Subsets(n=question.n, count=100, seed=1), repeats=2)
             keep_outcomes(lab, question, fresh)

@@ -14,7 +14,7 @@ from dataloupe._typing import Facts
 from dataloupe.apps import detectable, models_needed, sigma_of
 from dataloupe.cli._base import MaybeNumber, MaybeShare, Out, Result, Text, Verb, load_question
 from dataloupe.cli._methods import Settings
-from dataloupe.core import OK, Learner, Needs, Outcomes, Question, Subsets
+from dataloupe.core import OK, Learner, Needs, Outcomes, Question, Subsets, boundary_note
 from dataloupe.lab import Lab
 from dataloupe.methods import GradientSimilarity
 
@@ -67,6 +67,7 @@ class Plan(Verb):
             "seconds_per_gradient_pass": gradient,
             "seconds": seconds,
             "disk_bytes": needs.disk_bytes,
+            "boundary": boundary_note(question),
             **found,
         }
         table = Table(box=None, title=f"{self.settings.method} of {self.question}", title_justify="left")
@@ -83,6 +84,8 @@ class Plan(Verb):
             time_for_effect = f"{models:,} models, {span(models * train)}"
             table.add_row(f"to find a weight of {self.effect:g}, about", time_for_effect)
         out.say(table)
+        if facts["boundary"]:
+            out.say(f"  [yellow]note[/] {facts['boundary']}")
         return Result(facts)
 
     def _check(self) -> None:

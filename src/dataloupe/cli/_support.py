@@ -46,8 +46,8 @@ class Support(Asking):
     """find the smallest size that flips by bisection on retrainings, from the ranking alone"""
     relabel: Flag = False
     """flip the examples' labels instead of removing them; found by bisection, too"""
-    calibration: Number = 40
-    """on how many subsets relative scores get the output's units"""
+    calibration: Number = 20
+    """on how many subsets, 2 seeds each, relative scores get the output's units"""
     only: Text = ""
     """use the attribution whose method's name begins so"""
     seed: Number = 0
@@ -82,9 +82,11 @@ class Support(Asking):
         self, out: Out, question: Question, lab: Lab, attribution: DenseAttribution, targets: Ids
     ) -> Found:
         if attribution.units != "output":
-            with out.step(f"the scale of {attribution.info.method}, from {self.calibration} subsets"):
+            with out.step(
+                f"the scale of {attribution.info.method}, from {self.calibration} subsets x 2 seeds"
+            ):
                 subsets = Subsets(n=question.n, count=self.calibration, seed=2)
-                attribution = calibrate(attribution, lab.outcomes(question, subsets))
+                attribution = calibrate(attribution, lab.outcomes(question, subsets, repeats=2))
         with out.step(f"{self.verify} retrainings with all the data, and of each predicted removal"):
             return support(
                 question,

@@ -12,8 +12,11 @@ from dataloupe.apps import WhatIf as Answer
 from dataloupe.apps import check_what_if, what_if
 from dataloupe.cli._base import Asking, MaybeNumber, Number, Out, Result, Text
 from dataloupe.cli._folder import attributions, keep_looks, keep_what_if, one
-from dataloupe.core import DenseAttribution, Subsets
-from dataloupe.methods import calibrate
+from dataloupe.core import DenseAttribution, laws_in
+from dataloupe.methods import calibrate, calibration_removals
+
+SEEDS = 2
+"""Trainings of each calibration removal."""
 
 COLOURS = {
     "agree": "green",
@@ -41,8 +44,8 @@ class WhatIf(Asking):
     """or: so many rows that help this target most"""
     verify: Number = 8
     """how many pairs of retrainings check the prediction (0: none)"""
-    calibration: Number = 40
-    """on how many subsets relative scores get the output's units"""
+    calibration: Number = 20
+    """on how many removals, 2 seeds each, effects are calibrated: (20 + 4) * 2 trainings (0: on none)"""
     only: Text = ""
     """use the attribution whose method's name begins so"""
     seed: Number = 0
@@ -56,10 +59,11 @@ class WhatIf(Asking):
         rows = self._rows(attribution)
         check_what_if(question, attribution, self.target, rows, verify=self.verify)
         keep_looks(lab, question)
-        if attribution.units != "output":
-            with out.step(f"the scale of {attribution.info.method}, from {self.calibration} subsets"):
-                subsets = Subsets(n=question.n, count=self.calibration, seed=2)
-                attribution = calibrate(attribution, lab.outcomes(question, subsets))
+        if self.calibration and not calibrated_on_removals(attribution):
+            removals = calibration_removals(attribution, count=self.calibration, seed=2)
+            price = f"{removals.count * SEEDS} trainings"
+            with out.step(f"{attribution.info.method} calibrated on {self.calibration} removals, {price}"):
+                attribution = calibrate(attribution, lab.outcomes(question, removals, repeats=SEEDS))
         with out.step(f"{self.verify} pairs of retrainings, with and without the examples"):
             answer = what_if(
                 question,
@@ -90,6 +94,12 @@ class WhatIf(Asking):
 
     def _rows(self, attribution: DenseAttribution) -> Ids:
         return self.remove or attribution.top(self.target, self.remove_top or 0)
+
+
+def calibrated_on_removals(attribution: DenseAttribution) -> bool:
+    """Whether removals taught it how large effects are."""
+    known = attribution.uncertainty
+    return known is not None and bool(laws_in(known.laws))
 
 
 def verdict_line(answer: Answer) -> str:

@@ -21,6 +21,7 @@ from dataloupe.core import (
     check_same,
     checked,
     helping,
+    steps_note,
 )
 from dataloupe.judge._bootstrap import Interval, as_json, span
 
@@ -123,7 +124,7 @@ def removal(
         verdict=_verdict(top_interval, random_interval, falls=helps == "raises"),
         repeats=repeats,
         left_out=len(targets) - len(kept),
-        notes=notes,
+        notes=(*notes, *steps_note(question, [k])),
         provenance=question.provenance,
     )
 

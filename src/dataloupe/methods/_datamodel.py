@@ -32,6 +32,9 @@ from dataloupe.solve import PENALTIES, Selection
 
 ESTIMATORS = ("ridge", *STREAMED)
 
+ONE_SIZE = "subsets of one size cannot tell what all rows have in common: weights are against the average row"
+"""Said of fixed-size subsets, whose membership always sums to the same."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Datamodel(AbstractAttributor):
@@ -41,7 +44,9 @@ class Datamodel(AbstractAttributor):
     to the mean non-zero eigenvalue; with the posterior as the error), ``lasso`` (each target's penalty by
     ``select``: hold-out, k-fold or gcv), ``ols``, ``means`` (difference of means). All but ridge read the lab's
     outcomes once, block by block. Units are the output's. ``repeats`` seeds a subset are averaged; new subsets
-    teach more than repeats. Subsets with a diverged run are left out and counted in ``info.certificate``.
+    teach more than repeats. Subsets of one size (the default kind, fixed) tell what a row does against the average row, not
+    what all rows have in common, such as the amount of data: ``Subsets(kind="bernoulli")`` tells both, and a calibration on
+    removals measures what is missing. Subsets with a diverged run are left out and counted in ``info.certificate``.
 
     ``exclude_self``, for targets that are training examples (lasso): each is fitted on all the others, so that
     what it does to itself, by far its largest score, does not hide what the others do.
@@ -154,6 +159,9 @@ class Datamodel(AbstractAttributor):
     def _told(self, found: Fitted) -> DenseAttribution:
         """A fit as an attribution."""
         left_out = self.subsets.count - found.rows
+        notes = [f"{left_out} subsets with a diverged run were left out"] if left_out else []
+        if self.subsets.kind == "fixed":
+            notes.append(ONE_SIZE)
         info = Info(
             method=f"Datamodel ({self.estimator})",
             settings=self.settings(),
@@ -161,7 +169,7 @@ class Datamodel(AbstractAttributor):
             cost={"trainings": self.subsets.count * self.repeats},
             removal=found.removal,
             fraction=found.fraction,
-            note=f"{left_out} subsets with a diverged run were left out" if left_out else "",
+            note="; ".join(notes),
             fitted=[trainings_record("fit", self.subsets, self.repeats)],
         )
         weights, bias = found.weights.astype(np.float32), found.bias.astype(np.float32)
