@@ -54,13 +54,15 @@ def test_it_is_the_solver_on_the_outcomes(lab):
 
 def test_a_prior_helps_where_models_are_few(lab):
     asked = question(noise=1.0)
-    few = Subsets(n=N, count=25, seed=4)
     prior = Datamodel(Subsets(n=N, count=300, seed=5)).attribute(asked, lab)
     fresh = lab.outcomes(question(), Subsets(n=N, count=60, seed=1))
-    alone = lds(Datamodel(few).attribute(asked, lab), fresh).value
-    both = lds(Datamodel(few, prior=prior).attribute(asked, lab), fresh).value
-    assert both > alone + 0.1
-    assert both > lds(prior, fresh).value - 0.1
+    alone, both = [], []
+    for seed in (4, 6, 7, 8, 9):  # 25 models choose how far to lean on it: not well in every draw
+        few = Subsets(n=N, count=25, seed=seed)
+        alone.append(lds(Datamodel(few).attribute(asked, lab), fresh).value)
+        both.append(lds(Datamodel(few, prior=prior).attribute(asked, lab), fresh).value)
+    assert np.median(both) > np.median(alone) + 0.1
+    assert np.median(both) > lds(prior, fresh).value - 0.1
 
 
 def test_a_method_as_the_prior_is_asked_in_the_same_lab(lab):

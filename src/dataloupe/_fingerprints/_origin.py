@@ -123,7 +123,7 @@ def without_addresses(text: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _version(package: str) -> str:
-    if package in _UNVERSIONED:
+    if package in _UNVERSIONED or not package:  # code made at run time has no module
         return ""
     version = getattr(sys.modules.get(package), "__version__", None)
     if isinstance(version, str):

@@ -10,7 +10,7 @@ from scipy import stats
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._identity import Stream
 from dataloupe._typing import Ids
-from dataloupe.core import ORDINARY, Attribution, Outcomes, RemovalLaw, Subsets, standings
+from dataloupe.core import ORDINARY, Attribution, Outcomes, RemovalLaw, Subsets, checked, standings
 
 BLOCKS = 4
 """Training seeds that the removals take in turn, each with its run on all the data."""
@@ -27,6 +27,7 @@ AT_ONCE = 1 << 24
 """Scores that are looked at together."""
 
 
+@checked("dl-724")
 def calibration_removals(
     attribution: Attribution, *, count: int = 20, limit: float = 0.1, seed: int = 0
 ) -> Subsets:
