@@ -191,6 +191,8 @@ def test_what_if_is_what_if(run: Run, asked: str, lab: Path) -> None:
         5,
         "--verify",
         3,
+        "--calibration",
+        0,
     )
     code, out, _ = run(*words, "--json")
     facts = json.loads(out)
@@ -227,7 +229,21 @@ def test_a_wrong_claim_ends_with_1(run: Run, place: Path, tmp_path: Path) -> Non
     question, made = load_question(asked), Lab(tmp_path, progress=False)
     wrong = DenseAttribution(np.full((4, 40), 5.0, np.float32), Info("by hand", question=question.identity))
     made.put("attribution", {"by": "hand"}, *wrong.to_arrays())
-    code, out, _ = run("what-if", asked, "--lab", tmp_path, "--target", 0, "--remove", 1, 2, "--verify", 2)
+    code, out, _ = run(
+        "what-if",
+        asked,
+        "--lab",
+        tmp_path,
+        "--target",
+        0,
+        "--remove",
+        1,
+        2,
+        "--verify",
+        2,
+        "--calibration",
+        0,
+    )
     assert code == 1
     assert "disagree" in out
 

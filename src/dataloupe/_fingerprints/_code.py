@@ -281,9 +281,9 @@ def _imported(walk: AbstractWalk, wanted: Import, scope: dict[str, Any]) -> dict
 def _import_own(full: str) -> ModuleType | None:
     """A module of the user's own, imported now as the function will do; None for one of an installed package."""
     spec = importlib.util.find_spec(full)
-    if spec is None:
-        raise ImportError(full)
-    return importlib.import_module(full) if spec.origin and _origin.is_own_file(spec.origin) else None
+    if spec is None or (spec.origin and _origin.is_own_file(spec.origin)):
+        return importlib.import_module(full)  # where there is none, the import says so
+    return None
 
 
 # --- classes and modules -----------------------------------------------------------------------------------
