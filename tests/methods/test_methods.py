@@ -385,7 +385,7 @@ def test_unknown_words_are_refused_where_types_are_not_checked(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(BadInput, match=r"dl-711.*'angle'.*cosine"):
         GradientSimilarity(kind="angle")
-    with pytest.raises(BadInput, match=r"dl-710.*'boosting'.*ridge, lasso, ols, means"):
+    with pytest.raises(BadInput, match=r"dl-710.*'boosting'.*ridge.*lasso.*ols.*means"):
         Datamodel(Subsets(n=N, count=30), estimator="boosting")
 
 

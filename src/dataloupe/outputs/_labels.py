@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream
-from dataloupe.core import IGNORED, Better, Model, Rows, TrainingLoss
+from dataloupe.core import IGNORED, Better, Model, Rows, TrainingLoss, check_settings
 from dataloupe.losses import BinaryCrossEntropy
 from dataloupe.outputs._checks import all_valid, binary_labels, check_binary, predictions
 
@@ -42,6 +42,7 @@ class LabelMargins:
 
     def __post_init__(self) -> None:
         """Check the number of labels."""
+        check_settings(self, "dl-805")
         if self.labels < 1:
             raise BadInput(
                 "dl-805",
