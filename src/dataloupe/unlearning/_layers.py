@@ -31,6 +31,7 @@ class _LastLayers(Tuner):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-673")
         wrong = {
             "k": self.k < 1,
             "epochs": self.epochs is not None and self.epochs < 1,
@@ -78,10 +79,6 @@ class CFk(_LastLayers):
 
     name: ClassVar[str] = "CF-k"
 
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        check_settings(self, "dl-673")
-
     def many(self, models: Sequence[TorchModel], context: Context) -> list[TorchModel]:
         """Tuned by the lab."""
         return self._trained(models, context, last_layers(models[0], self.k))
@@ -103,10 +100,6 @@ class EUk(_LastLayers):
     """
 
     name: ClassVar[str] = "EU-k"
-
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        check_settings(self, "dl-673")
 
     def many(self, models: Sequence[TorchModel], context: Context) -> list[TorchModel]:
         """Drawn anew, each from a seed of its own, then tuned by the lab."""
