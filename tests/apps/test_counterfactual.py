@@ -478,7 +478,7 @@ def test_a_transform_that_cannot_say_what_it_is():
         draws = 0
 
         def __init__(self):
-            self.rows = iter([])  # what it still holds cannot be read without using it up
+            self.rows = (row for row in [])  # what it still holds cannot be read without using it up
 
         def __call__(self, inputs, strength, uniforms):  # noqa: ARG002
             return next(self.rows, inputs)

@@ -11,6 +11,7 @@ import pytest
 from edited_code import EDITS, HEAD, LOOP
 
 from dataloupe._errors import BadInput
+from dataloupe._fingerprints._source import code_digest
 from dataloupe._identity import canonical, differences, identity
 
 
@@ -48,6 +49,15 @@ def test_an_edit_is_seen_and_nothing_else(place, load):
         "# a comment\n\n" + text.replace("@@", before).replace("\ndef ", "\n\n# why\ndef "), name="another"
     )
     assert identity(again.thing) == first
+
+
+def test_equal_code_under_two_decorators_is_told_apart(load):
+    text = "class A:\n    @@\n    def lr(self): return 1\nthing = A"
+    first = load(text.replace("@@", "@property"))
+    second = load(text.replace("@@", "@staticmethod"), name="other")
+    codes = first.thing.lr.fget.__code__, second.thing.lr.__code__
+    assert codes[0] == codes[1]
+    assert code_digest(codes[0], vars(first)) != code_digest(codes[1], vars(second))
 
 
 def test_there_are_enough_places():

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from types import CodeType
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 Chain = tuple[str, ...]
 """The attributes that are read of a global name, one after the other: of ``F.relu`` the chain is ("relu",)."""
@@ -56,26 +56,28 @@ class _File(NamedTuple):
     functions: dict[str, list[_Compiled]]
 
 
-_DIGESTS: WeakKeyDictionary[CodeType, str] = WeakKeyDictionary()
+_DIGESTS: dict[int, tuple[ref[CodeType], str]] = {}
+"""By the object itself: code that compares equal can stand under another decorator, in another file."""
 _READS: WeakKeyDictionary[CodeType, Reads] = WeakKeyDictionary()
 _FILES: dict[str, _File] = {}
 
 
 def code_digest(code: CodeType, module: dict[str, Any]) -> str:
     """The digest of a code object: of its syntax where the file still says what runs, else of its bytecode."""
-    known = _DIGESTS.get(code)
-    if known is None:
-        running = bytecode_digest(code)
-        known = f"{running} in Python {sys.version_info[0]}.{sys.version_info[1]}"
-        for one in _functions(code.co_filename, module).get(code.co_qualname, ()):
-            if one.bytecode == running:
-                said = "".join(part for node in one.nodes for part in _dumped(node))
-                if len(one.nodes) > 1:
-                    said += str(one.place)
-                known = _short(said)
-                break
-        _DIGESTS[code] = known
+    kept, known = _DIGESTS.get(id(code), (None, ""))
+    if kept is None or kept() is not code:
+        key, known = id(code), _digest(code, module)
+        _DIGESTS[key] = ref(code, lambda _: _DIGESTS.pop(key, None)), known
     return known
+
+
+def _digest(code: CodeType, module: dict[str, Any]) -> str:
+    running = bytecode_digest(code)
+    for one in _functions(code.co_filename, module).get(code.co_qualname, ()):
+        if one.bytecode == running:
+            said = "".join(part for node in one.nodes for part in _dumped(node))
+            return _short(said + str(one.place) if len(one.nodes) > 1 else said)
+    return f"{running} in Python {sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def bytecode_digest(code: CodeType) -> str:
