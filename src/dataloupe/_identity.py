@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dataloupe._fingerprints import array_digest as array_digest
+from dataloupe._fingerprints import attributes_read as attributes_read
 from dataloupe._fingerprints import canonical as canonical
 from dataloupe._fingerprints import content_digest as content_digest
 from dataloupe._fingerprints import module_settings as module_settings

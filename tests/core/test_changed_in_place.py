@@ -238,6 +238,21 @@ def test_logs_and_counters_of_a_training_are_no_edit(tmp_path):
     assert asked.identity != before
 
 
+class Reading:
+    removal = "repack"
+
+    def train(self, data, weights, *, seed):
+        return MyLoop(lr=len(data.texts[0])).train(data, weights, seed=seed)
+
+
+def test_texts_count_for_a_learner_that_reads_them():
+    def asked(learner, text):
+        return question(learner, Examples(numbers(12, 3), torch.arange(12) % 2, texts=[text] * 12)).identity
+
+    assert asked(MyLoop(), "a") == asked(MyLoop(), "b")
+    assert asked(Reading(), "a") == asked(Reading(), "a") != asked(Reading(), "b")
+
+
 # --- the probe ---
 
 

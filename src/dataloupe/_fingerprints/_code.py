@@ -216,6 +216,7 @@ def _function(walk: AbstractWalk, function: FunctionType) -> Any:
         "attributes": {name: walk.named(name, part) for name, part in own.items()},
         "wraps": walk.value(function.__wrapped__) if hasattr(function, "__wrapped__") else None,
     }
+    walk.attributes |= reads(code).attributes
     text = code_digest(code, function.__globals__)
     return {"text": text, **{name: part for name, part in found.items() if part}}
 

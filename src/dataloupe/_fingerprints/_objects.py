@@ -56,6 +56,14 @@ def canonical(thing: Any) -> Any:
     return {**found, "code": code} if isinstance(found, dict) and "code" not in found else [found, code]
 
 
+def attributes_read(thing: Any) -> set[str]:
+    """The names of all attributes that the user's code behind `thing` reads, of whatever object."""
+    walk = Walk()
+    walk.value(thing)
+    walk.finish()
+    return walk.attributes
+
+
 def module_structure(module: nn.Module) -> dict[str, Any]:
     """A network without its numbers: its text, and the classes, attributes and hooks of all parts."""
     walk = Walk()
@@ -85,6 +93,7 @@ class Walk(AbstractWalk):
         self._open: list[int] = []
         self._done: dict[int, Any] = {}
         self._unfollowed: list[str] = []
+        self.attributes = set()
         self._version: bool = False
         self._folder: str = ""
         self._at: list[str] = []

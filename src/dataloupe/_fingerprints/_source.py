@@ -37,10 +37,11 @@ class Import(NamedTuple):
 
 
 class Reads(NamedTuple):
-    """What a code object looks up outside of itself: global names with the attributes read of them, and imports."""
+    """What a code object looks up outside of itself: global names with the attributes read of them, imports, and attributes of anything."""
 
     names: dict[str, set[Chain]]
     imports: list[Import]
+    attributes: frozenset[str]
 
 
 class _Compiled(NamedTuple):
@@ -97,7 +98,9 @@ def reads(code: CodeType) -> Reads:
         imports: list[Import] = []
         for part in _inner(code):
             _read(part, names, imports)
-        known = _READS[code] = Reads(dict(sorted(names.items())), imports)
+        steps = (step for part in _inner(code) for step in dis.get_instructions(part))
+        attributes = frozenset(str(step.argval) for step in steps if step.opname in _ATTRIBUTE)
+        known = _READS[code] = Reads(dict(sorted(names.items())), imports, attributes)
     return known
 
 

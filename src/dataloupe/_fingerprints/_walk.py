@@ -5,7 +5,12 @@ from typing import Any
 
 
 class AbstractWalk(abc.ABC):
-    """A walk through an object and all that its code reaches, as functions and classes see it."""
+    """A walk through an object and all that its code reaches, as functions and classes see it.
+
+    ``attributes`` collects the names of all attributes that functions of the user's own read, of whatever object.
+    """
+
+    attributes: set[str]
 
     @abc.abstractmethod
     def value(self, thing: Any) -> Any:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dataloupe._errors import BadInput, CapabilityError
-from dataloupe._identity import Stream, canonical, identity
+from dataloupe._identity import Stream, attributes_read, canonical, identity
 from dataloupe._typing import Facts
 from dataloupe.core._diffusion import as_called
 from dataloupe.core._direction import better_of
@@ -174,6 +174,8 @@ class Question:
         Nothing is taken from an earlier look: a setting, a helper or data changed since then give another identity.
         """
         facts = {"learner": settled(self.learner), "train": canonical(self.train)}
+        for name in sorted({"texts", "images", "meta"} & attributes_read(self.learner)):
+            facts[f"train.{name}"] = identity(getattr(self.train, name))  # this learner may train on it
         key = identity(facts)
         probed_for, probe = self.__dict__.get("_probed", ("", None))
         if probed_for != key:
