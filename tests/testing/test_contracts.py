@@ -177,6 +177,7 @@ class LogOfLabel:
 
     fault: str = ""
     name: ClassVar[str] = "test"
+    better = "higher"
     repeats: ClassVar[int] = 1
 
     def value(self, model, rows, draw=None):  # noqa: ARG002

@@ -224,6 +224,14 @@ def checked_pair(
             found=f"estimators {', '.join(get_args(Estimator))}; 2 bins or more",
             do='use estimator="quantile", or "gaussian" for few models',
         )
+    for array in (np.asarray(unlearned), np.asarray(oracles)):
+        if array.dtype.kind not in "fiu":
+            raise BadInput(
+                "dl-920",
+                asked="margins of unlearned models against those of oracles",
+                found=f"an array of {array.dtype}",
+                do="give real numbers, [models, points]",
+            )
     unlearned, oracles = np.asarray(unlearned, np.float64), np.asarray(oracles, np.float64)
     if unlearned.ndim != 2 or oracles.ndim != 2 or unlearned.shape[1] != oracles.shape[1] or not oracles.size:
         raise BadInput(

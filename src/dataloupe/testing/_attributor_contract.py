@@ -180,6 +180,10 @@ class AttributorContract(abc.ABC):
         must(found.units in ("output", "relative"), f"units are output or relative, not {found.units!r}")
         must(found.info.method, "an attribution names its method")
         must(found.info.question == question.identity, "an attribution knows its question")
+        must(found.info.provenance == question.provenance, "an attribution carries its question's record")
+        must(
+            found.info.role in ("method", "control"), f"a role is method or control, not {found.info.role!r}"
+        )
         sound = all(part.scores.shape == found.scores.shape for part in found.parts())
         must(sound, "the parts of single models have the shape of the whole")
 

@@ -225,6 +225,11 @@ class OutputContract(abc.ABC):
         must(output.name and output.repeats >= 1, "an output has a name and at least one draw")
         must(canonical(output) == canonical(self.output()), "two equal outputs have one identity")
 
+    def test_declares_which_way_it_is_better(self) -> None:
+        """``better`` is "higher", "lower" or None: "helps" and "hurts" follow it, and no name is read."""
+        better = getattr(self.output(), "better", "nothing declared")
+        must(better in ("higher", "lower", None), f"an output declares `better`, not {better!r}")
+
     def test_shapes_agree(self) -> None:
         """``value`` and ``slope`` give ``[b]`` or ``[b, c]``, ``valid`` gives ``[b, c]`` booleans."""
         rows, model, output = self.rows(), self.model(), self.output()
