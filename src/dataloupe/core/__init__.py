@@ -41,6 +41,7 @@ from dataloupe.core._examples import Card as Card
 from dataloupe.core._examples import Examples as Examples
 from dataloupe.core._examples import Rows as Rows
 from dataloupe.core._examples import check_ids as check_ids
+from dataloupe.core._examples import check_removals as check_removals
 from dataloupe.core._examples import gather as gather
 from dataloupe.core._examples import input_leaves as input_leaves
 from dataloupe.core._examples import map_inputs as map_inputs

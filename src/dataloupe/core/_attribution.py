@@ -12,7 +12,7 @@ from dataloupe._errors import BadInput, CapabilityError, UnitsError
 from dataloupe._identity import array_digest, identity
 from dataloupe._typing import Array, Facts, Ids
 from dataloupe.core._direction import Better, Sign, check_better, raises_output
-from dataloupe.core._examples import Examples, check_ids
+from dataloupe.core._examples import Examples, check_ids, check_removals
 from dataloupe.core._learner import Removal
 from dataloupe.core._restore import check_stored_scores
 from dataloupe.core._scores import (
@@ -23,7 +23,7 @@ from dataloupe.core._scores import (
     check_top,
     check_uncertainty,
 )
-from dataloupe.core._settings import check_settings
+from dataloupe.core._settings import check_settings, checked
 from dataloupe.core._subsets import Subsets
 
 GroupEffect: TypeAlias = Callable[[Sequence[Ids]], Float[np.ndarray, "k m"]]
@@ -180,6 +180,7 @@ class DenseAttribution:
         """Training examples."""
         return self.scores.shape[1]
 
+    @checked("dl-503")
     def predict(self, subsets: Subsets) -> Float[np.ndarray, "k m"]:
         """bias + masks @ scores.T, in blocks of subsets."""
         if subsets.n != self.n:
@@ -202,9 +203,9 @@ class DenseAttribution:
     ) -> Float[np.ndarray, "k m"]:
         """Minus the sum of the removed rows' scores, or what the method says of them as a group (dl-510: another kind)."""
         check_kind(kind)
+        groups = check_removals(removals, self.n)
         wanted = np.arange(self.m) if targets is None else check_ids(targets, self.m, "target rows")
         if kind == "group" and self.group is not None:
-            groups = [check_ids(ids, self.n, "rows to remove") for ids in removals]
             return self.group(groups)[:, wanted].astype(np.float32)
         if kind == "group":
             raise CapabilityError(
@@ -214,12 +215,7 @@ class DenseAttribution:
                 do='use kind="sum" and verify by retraining (what_if), or a method that keeps its features',
             )
         rows = self.scores if targets is None else self.scores[wanted]
-        return np.stack(
-            [
-                -np.asarray(rows[:, check_ids(ids, self.n, "rows to remove")], dtype=np.float64).sum(1)
-                for ids in removals
-            ]
-        ).astype(np.float32)
+        return np.stack([-np.asarray(rows[:, ids], np.float64).sum(1) for ids in groups]).astype(np.float32)
 
     def along(self, directions: Float[np.ndarray, "n q"]) -> Float[np.ndarray, "q m"]:
         """sum_i score_ji directions_iq of every target."""
@@ -243,9 +239,9 @@ class DenseAttribution:
                 do="calibrate it: dataloupe.calibrate(attribution, outcomes)",
             )
         rows = np.arange(self.m) if targets is None else check_ids(targets, self.m, "target rows")
-        found = np.empty((len(removals), len(rows)))
-        for k, ids in enumerate(removals):
-            ids = check_ids(ids, self.n, "rows to remove")
+        groups = check_removals(removals, self.n)
+        found = np.empty((len(groups), len(rows)))
+        for k, ids in enumerate(groups):
             variance = known.spread[rows] * len(ids)
             if known.slope is not None:
                 variance = (

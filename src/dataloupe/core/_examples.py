@@ -1,7 +1,7 @@
 """The data: n rows that keep their numbers."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -300,7 +300,7 @@ def gather(part: Tensor, ids: Int[Tensor, "..."], *, every: bool) -> Tensor:
         rows = rows.new_zeros((len(flat), *part.shape[1:])).index_copy_(
             0, (flat >= 0).nonzero().squeeze(1), rows
         )
-    return rows.reshape(*ids.shape, *part.shape[1:])
+    return rows.reshape((*ids.shape, *part.shape[1:]))
 
 
 def _row_ids(ids: Any, n: int) -> tuple[Int[Tensor, "..."], int]:
@@ -353,6 +353,28 @@ def input_leaves(inputs: Inputs) -> list[Tensor]:
     if isinstance(inputs, dict):
         return list(inputs.values())
     return list(inputs) if isinstance(inputs, tuple | list) else [inputs]
+
+
+def check_removals(removals: Any, n: int) -> list[Array]:
+    """Sets of rows to remove, each as :func:`check_ids` gives it; raises as that does, dl-108 for no set at all."""
+    if not isinstance(removals, Sequence | np.ndarray | Tensor) or isinstance(removals, str | bytes):
+        raise _no_sets(f"a {type(removals).__name__}")
+    if isinstance(removals, np.ndarray | Tensor) and removals.ndim == 0:
+        raise _no_sets("one number")
+    if len(removals) == 0:
+        raise BadInput(
+            "dl-108", asked="sets of rows to remove", found="an empty list", do="give one at least"
+        )
+    return [check_ids(ids, n, "rows to remove") for ids in removals]
+
+
+def _no_sets(found: str) -> BadInput:
+    return BadInput(
+        "dl-111",
+        asked="sets of rows to remove",
+        found=found,
+        do="give a list of lists of rows, such as [[3, 14]]",
+    )
 
 
 def check_ids(ids: Any, n: int, what: str) -> Array:

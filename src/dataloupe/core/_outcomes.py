@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 
 from dataloupe._errors import BadInput
 from dataloupe._typing import Array, Facts, Ids
+from dataloupe.core._arrays import as_array
 from dataloupe.core._attribution import on_targets
 from dataloupe.core._examples import check_ids
 from dataloupe.core._learner import Removal
@@ -43,12 +44,19 @@ class Outcomes:
     def __post_init__(self) -> None:
         """Check shapes, and that what is marked ok is finite."""
         check_settings(self, "dl-510")
-        k, r, _ = self.values.shape
-        if self.status.shape != (k, r) or k != self.subsets.count:
+        shapes = [
+            np.shape(part) if isinstance(part, np.ndarray) else None for part in (self.values, self.status)
+        ]
+        values, status = shapes
+        if values is None or len(values) != 3 or status != values[:2] or values[0] != self.subsets.count:
+            kinds = [type(part).__name__ for part in (self.values, self.status)]
+            found = [
+                kind if shape is None else f"shape {shape}" for kind, shape in zip(kinds, shapes, strict=True)
+            ]
             raise BadInput(
                 "dl-401",
                 asked=f"outcomes of {self.subsets.count} subsets",
-                found=f"values of shape {self.values.shape}, status of shape {self.status.shape}",
+                found=f"values of {found[0]}, status of {found[1]}",
                 do="give values [k, r, m] and status [k, r] with k subsets",
             )
         bad = ~np.isfinite(self.values).all(axis=2) & (self.status == OK)
@@ -69,12 +77,16 @@ class Outcomes:
 
         ``question`` says whose outcomes these are, so that scores of other data, targets or outputs are refused.
         """
-        values = np.asarray(values, dtype=np.float32)
-        values = values[:, None] if values.ndim == 2 else values
-        if values.ndim != 3:
+        given = as_array(values, "values")
+        values = given[:, None] if given.ndim == 2 else given
+        if values.ndim != 3 or given.dtype.kind not in "biuf":
             raise BadInput(
-                "dl-401", asked="values [k, m] or [k, r, m]", found=f"shape {values.shape}", do="reshape them"
+                "dl-401",
+                asked="values [k, m] or [k, r, m]",
+                found=f"{given.dtype} of shape {given.shape}",
+                do="give real numbers of that shape",
             )
+        values = values.astype(np.float32)
         status = (~np.isfinite(values).all(axis=2)).astype(np.uint8)
         subsets = Subsets.listed(masks)
         if question is not None and (subsets.n, values.shape[2]) != (question.n, question.m):

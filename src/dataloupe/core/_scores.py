@@ -18,7 +18,7 @@ def check_scores(scores: Any, bias: Any) -> None:
     Raises ``BadInput`` dl-501 (shapes, types), dl-502 (NaN, infinity or overflow).
     """
     for name, array in (("scores", scores), ("bias", bias)):
-        if array is None:
+        if array is None and name == "bias":
             continue
         plain = isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
         if not plain or array.dtype.kind not in "fiub":
@@ -96,7 +96,7 @@ def check_top(k: int, n: int) -> None:
 
 def check_kind(kind: str) -> None:
     """Refuse a kind of effect that is neither a sum nor of a group (dl-510)."""
-    if kind not in ("sum", "group"):
+    if not isinstance(kind, str) or kind not in ("sum", "group"):
         raise BadInput(
             "dl-510",
             asked=f"an effect of kind={kind!r}",

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int, UInt8
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream, array_digest
 from dataloupe._typing import Array, Ids
+from dataloupe.core._arrays import as_array, whole_numbers
 from dataloupe.core._examples import check_ids
 from dataloupe.core._settings import check_settings, checked
 
@@ -134,7 +135,7 @@ class Subsets:
         cls, masks: Any, *, seed: int = 0, paired: bool = False, seeds: int | Array | None = None
     ) -> "Subsets":
         """The subsets of a boolean matrix ``[k, n]`` (true = kept)."""
-        masks = np.asarray(masks)
+        masks = as_array(masks, "masks")
         if masks.ndim != 2 or masks.dtype != bool:
             raise BadInput(
                 "dl-301",
@@ -178,7 +179,7 @@ class Subsets:
 
     def masks(self, rows: slice | Sequence[int] | Array | None = None) -> Bool[np.ndarray, "k n"]:
         """Membership of every example in the subsets `rows` (default: all)."""
-        wanted = np.arange(self.count)[slice(None) if rows is None else rows]
+        wanted = self._chosen(rows)
         if self.bits is not None:
             return np.unpackbits(self.bits[wanted], axis=1, count=self.n).astype(bool)
         stream = Stream.root(self.seed)("subset", self.kind)
@@ -200,6 +201,25 @@ class Subsets:
                     stream.bits(np.arange(self.n), block[:, None]), self.size
                 )
         return masks
+
+    def _chosen(self, rows: slice | Sequence[int] | Array | None) -> Int[np.ndarray, " k"]:
+        """Subsets by number, as NumPy counts them (dl-303)."""
+        every = np.arange(self.count)
+        if rows is None or isinstance(rows, slice):
+            return every[slice(None) if rows is None else rows]
+        numbers = whole_numbers(rows)
+        if isinstance(numbers, str) or numbers.ndim != 1:
+            found = numbers if isinstance(numbers, str) else f"an array of shape {numbers.shape}"
+        elif numbers.size and not -self.count <= numbers.min() <= numbers.max() < self.count:
+            found = f"numbers from {numbers.min()} to {numbers.max()}"
+        else:
+            return every[numbers]
+        raise BadInput(
+            "dl-303",
+            asked=f"some of {self.count} subsets",
+            found=found,
+            do="give a slice or a list of their numbers",
+        )
 
     def refuse_empty(self) -> None:
         """Raise dl-302 if one of them keeps nothing, as a Bernoulli subset may: it is a design, and no training."""

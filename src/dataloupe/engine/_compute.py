@@ -12,7 +12,17 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput, CapabilityError, DataloupeError
 from dataloupe._typing import Facts, Inputs
-from dataloupe.core import Contribution, Outer, Output, Rows, TorchModel, averaged, content_keys, map_inputs
+from dataloupe.core import (
+    Contribution,
+    Outer,
+    Output,
+    Rows,
+    TorchModel,
+    averaged,
+    check_settings,
+    content_keys,
+    map_inputs,
+)
 
 Precision = Literal["model", "fp32", "tf32", "bf16"]
 _TYPES = {"model": None, "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
@@ -51,6 +61,7 @@ class Compute:
 
     def __post_init__(self) -> None:
         """Refuse what is not there."""
+        check_settings(self, "dl-231")
         kind = self.device.partition(":")[0]
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         there = ["cpu", *["cuda"] * bool(count), *(f"cuda:{i}" for i in range(count))]

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -112,7 +112,8 @@ class Lab:
         precision: Precision = "model",
         force: bool = False,
     ) -> None:
-        if not isinstance(backend, Backend) and backend not in ("auto", "loop", "stacked", "processes"):
+        named = isinstance(backend, str) and backend in get_args(BackendName)
+        if not (named or isinstance(backend, Backend)):
             raise BadInput(
                 "dl-226",
                 asked=f"the back end {backend!r}",
@@ -168,6 +169,7 @@ class Lab:
                 yield Outcomes(subsets, *there, removal, facts | {"trainings": facts["trainings"] | rows})
                 values, status, first = values[cut:], status[cut:], first + count
 
+    @checked("dl-227")
     def models(self, question: Question, subsets: Subsets) -> Sequence[Model]:
         """One model a subset, trained or read; a model source gives its own.
 

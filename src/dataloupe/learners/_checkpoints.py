@@ -151,7 +151,7 @@ def _listed(sources: Source | Sequence[Source]) -> list[Any]:
     """The sources one by one (dl-865 for what is none)."""
     if isinstance(sources, str | Path | Mapping | nn.Module):
         return [sources]
-    if isinstance(sources, Iterable):
+    if isinstance(sources, Iterable) and not (isinstance(sources, Tensor) and sources.ndim == 0):
         return list(sources)
     raise BadInput(
         "dl-865",

@@ -17,7 +17,9 @@ from dataloupe.core import (
     Units,
     check_ids,
     check_kind,
+    check_removals,
     check_top,
+    checked,
     on_targets,
     raises_output,
 )
@@ -78,6 +80,7 @@ class FactoredAttribution:
         )
         return dataclasses.replace(self, models=models, info=info)
 
+    @checked("dl-503")
     def predict(self, subsets: Subsets) -> Float[np.ndarray, "k m"]:
         """Scores along the masks."""
         return self.along(subsets.masks().T.astype(np.float64)).astype(np.float32)
@@ -87,7 +90,7 @@ class FactoredAttribution:
     ) -> Float[np.ndarray, "k m"]:
         """What removing each set of rows does, as a sum or with its curvature taken out, too (dl-510: another kind)."""
         check_kind(kind)
-        groups = [check_ids(ids, self.n, "rows to remove") for ids in removals]
+        groups = check_removals(removals, self.n)
         wanted = slice(None) if targets is None else check_ids(targets, self.m, "target rows")
         if kind == "group":
             each = [[one.removed(ids, self.slope, self.ridge) for ids in groups] for one in self.models]

@@ -1,6 +1,7 @@
 """Inner products of features in the metric of the training set."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -119,7 +120,7 @@ def whitened(
 
 def check_penalty(penalty: float) -> None:
     """Refuse a relative ridge that is not above 0 (dl-701)."""
-    if not (np.isfinite(penalty) and penalty > 0.0):
+    if not (math.isfinite(penalty) and penalty > 0.0):
         raise BadInput(
             "dl-701",
             asked=f"a relative penalty of {penalty:g}",

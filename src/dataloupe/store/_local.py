@@ -105,11 +105,13 @@ class LocalFiles:
 def path_text(where: Any) -> str:
     """A path or URL as text. Raises ``BadInput`` dl-612 for anything else, or if it holds a NUL character."""
     text = fspath(where) if isinstance(where, str | PathLike) else where
-    if not isinstance(text, str) or "\0" in text:
+    if not isinstance(text, str) or not text or "\0" in text:
         raise BadInput(
             "dl-612",
             asked=f"a store in {where!r}",
-            found="a NUL character in the path" if isinstance(text, str) else f"a {type(where).__name__}",
+            found=("a NUL character in the path" if text else "no path")
+            if isinstance(text, str)
+            else f"a {type(where).__name__}",
             do='give a folder or a URL as text or pathlib.Path, such as "runs/fashion"',
         )
     return text
