@@ -10,16 +10,18 @@ error and every acceptance.
 
 import argparse
 import contextlib
+import fnmatch
 import io
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from fuzz_doors import WORDS, Door, doors, verbs, world_in
 
 import dataloupe as dl
 
@@ -60,110 +62,106 @@ IMPLAUSIBLE: dict[str, Any] = {
 }
 
 
-def make_model() -> nn.Module:
-    return nn.Linear(8, 3)
+REASONS: dict[str, str] = {
+    "*(*seed=*)": "seeds are hashed: every whole number is one",
+    "*(*=True)": "a switch, or a weight",
+    "*(*=empty array)": "an empty list: none of them",
+    "*(target=0*)": "the first",
+    "*(row=0)": "the first",
+    "*(component=0)": "the first",
+    "*(column=0)": "the first",
+    "*(token=0)": "a token",
+    "*(target=0-d tensor)": "one whole number, in a tensor",
+    "*take(ids=*)": "-1 is a row of zeros; a row may come twice",
+    "*masks(rows=*)": "NumPy's ways of counting: -1 is the last, and one may come twice",
+    "*(removals=nested)": "two removals",
+    "Lab(where='x')": "a folder of that name",
+    "report(path='x')": "a file of that name",
+    "Info(*='')": "nothing said",
+    "Info(*='x')": "a word",
+    "SGD(version=*)": "a text",
+    "Custom(version=*)": "a text",
+    "*(epochs=10[*][*]20)": "long, and to be interrupted",
+    "*(batch_size=10[*][*]20)": "all rows in one batch",
+    "*(lr=*)": "may diverge, which is counted",
+    "*(weight_decay=*)": "may diverge, which is counted",
+    "*(momentum=0)": "none",
+    "*(warmup=0)": "none",
+    "*(label_smoothing=0)": "none",
+    "*(focal_gamma=*)": "a power from 0",
+    "*(probability=0)": "never",
+    "*(pixels=0)": "no shift",
+    "*(class_weights=*)": "weights from 0; that there is one a class is checked with the data",
+    "*(pos_weight=*)": "weights above 0; that there is one a label is checked with the data",
+    "*(ignore_index=*)": "a label that is ignored",
+    "*(mask=*)": "a weight for every pixel, from 0",
+    "*(eta=0)": "no noise (DDIM)",
+    "*(clip=*)": "pixels within +-clip",
+    "*(low=*)": "the range of pixels or of a column",
+    "*(high=*)": "the range of pixels or of a column",
+    "*(colour=*)": "a colour within the range",
+    "*(patch=*)": "a colour within the range",
+    "*(value=*)": "a value of a column",
+    "*(deviation=*)": "a shift of a column",
+    "*(centre=[[]0, 0[]])": "the first pixel",
+    "*(place=*)": "the first place",
+    "*(first=0)": "the first place",
+    "*(old=0)": "a token",
+    "*(keep=*)": "tokens",
+    "CounterfactualTest(strengths=*)": "finite strengths; the transform's own range is checked with the questions",
+    "CounterfactualTest(component=*)": "checked with the questions",
+    "*(tolerance=*)": "from 0",
+    "*(alpha=*)": "a weight from 0",
+    "*(gamma=*)": "a weight from 0",
+    "*(temperature=*)": "above 0",
+    "*(decays=*)": "epochs at which the rate falls",
+    "Mix(*)": "numbers within their range",
+    "*(damping=*)": "from 0, or relative and above 0",
+    "*(l2=*)": "from 0",
+    "Gates(*)": "numbers from 0",
+    "*(ridge=*)": "relative, above 0",
+    "*(penalties=*)": "relative, above 0",
+    "BM25(*)": "k1 from 0, b in 0..1",
+    "*(worst=0)": "none shown",
+    "*(*=None)": "the default: nothing of the kind",
+    "*(*='None')": "the default",
+    "*(*=lambda)": "a function, checked when it runs",
+    "*=[[][]])": "an empty list: none of them",
+    "dataloupe *(--lab=*)": "a folder of that name",
+    "dataloupe *(the question or lab=*)": "a folder of that name, which an earlier call made",
+    "dataloupe *(--only='')": "any method",
+    "dataloupe *(--out=*)": "a file of that name",
+    "dataloupe *(--title=*)": "a title",
+    "dataloupe *(--target='0')": "the first",
+    "dataloupe *(--targets='0')": "the first",
+    "dataloupe *(--remove='0')": "the first",
+    "dataloupe *(--show=*)": "all there are, or none",
+    "dataloupe mislabels(--k=*)": "all there are",
+    "dataloupe what-if(--calibration='0')": "an uncalibrated prediction",
+    "dataloupe support(--calibration=*)": "not needed by scores in units of the output",
+    "dataloupe support(--inflate=*)": "a factor",
+    "dataloupe leaks(--threshold=*)": "scores that reach it, of any size",
+    "dataloupe plan(--effect=*)": "an effect, by its size",
+    "*(verify=0)": "a prediction without retraining",
+    "*(--verify='0')": "a prediction without retraining",
+    "support(inflate=*)": "a factor",
+    "leaks(threshold=*)": "scores that reach it, of any size",
+    "linear_residual(rhos=*)": "one correlation",
+    "*(effect=*)": "an effect, by its size",
+    "*(sigma=*)": "a spread above 0",
+    "compare(names=text array)": "two names",
+    "group*(groups=*)": "names of groups: texts, numbers or booleans",
+    "answered(*)": "rows of tokens; texts",
+    "pick_ends(bottom=0)": "none of that end",
+    "*(above=*)": "scores above it; 0 keeps all",
+}
+"""Why a value is taken that could be a mistake: by "door(parameter=value)", where "*" stands for any."""
 
 
-def doors(folder: Path) -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
-    """(name, function, valid arguments) of every door."""
-    draws = torch.Generator().manual_seed(0)
-    x = torch.randn(48, 8, generator=draws)
-    y = x[:, :3].argmax(1)
-    train, targets = dl.Examples(x[:40], labels=y[:40]), dl.Examples(x[40:], labels=y[40:])
-    question = dl.Question(
-        dl.SGD(make_model, epochs=2, lr=0.1, batch_size=10), train, targets, dl.outputs.margin
-    )
-    lab = dl.Lab(folder, backend="loop", progress=False)
-    subsets = dl.Subsets(n=40, count=12)
-    outcomes = lab.outcomes(question, subsets, repeats=2)
-    fresh = lab.outcomes(question, dl.Subsets(n=40, count=12, seed=1), repeats=2)
-    datamodel = dl.Datamodel(subsets).attribute(question, lab)
-    trak = dl.TRAK(models=2, dim=64).attribute(question, lab)
-    info = dl.Info("by hand")
-    scores = np.random.default_rng(0).normal(size=(8, 40)).astype(np.float32)
-    yield "Examples", dl.Examples, {"inputs": x, "labels": y, "texts": None, "names": None, "meta": {}}
-    yield "Examples.take", train.take, {"ids": [0, 1]}
-    yield "Subsets", dl.Subsets, {"n": 40, "count": 4, "fraction": 0.5, "kind": "fixed", "seed": 0}
-    yield "Subsets.first", subsets.first, {"count": 3}
-    yield "Subsets.masks", subsets.masks, {"rows": [0, 1]}
-    yield (
-        "SGD",
-        dl.SGD,
-        {
-            "module": make_model, "epochs": 2, "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 10,
-            "schedule": "constant", "optimizer": "sgd", "label_smoothing": 0.0, "warmup": 0.0, "loss": "cross_entropy",
-        },
-    )  # fmt: skip
-    yield (
-        "Question",
-        dl.Question,
-        {"learner": question.learner, "train": train, "targets": targets, "output": dl.outputs.margin},
-    )
-    yield (
-        "Lab",
-        dl.Lab,
-        {"where": str(folder), "backend": "loop", "workers": 1, "device": "cpu", "precision": "model"},
-    )
-    yield "Lab.outcomes", lab.outcomes, {"question": question, "subsets": subsets, "repeats": 1}
-    yield (
-        "TRAK",
-        lambda **named: dl.TRAK(**named).attribute(question, lab),
-        {"models": 2, "dim": 64, "ridge": 1.0},
-    )
-    yield (
-        "Influence",
-        lambda **named: dl.Influence(**named).attribute(question, lab),
-        {"models": 1, "damping": 0.1},
-    )
-    yield (
-        "Datamodel",
-        lambda **named: dl.Datamodel(**named).attribute(question, lab),
-        {"subsets": subsets, "estimator": "ridge"},
-    )
-    yield (
-        "DenseAttribution",
-        dl.DenseAttribution,
-        {"scores": scores, "info": info, "bias": np.zeros(8, np.float32), "units": "output"},
-    )
-    yield "top", datamodel.top, {"target": 0, "k": 3, "sign": "helps"}
-    yield "effect", datamodel.effect, {"removals": [[0, 1]], "kind": "sum", "targets": [0]}
-    yield "error", datamodel.error, {"removals": [[0, 1]], "targets": [0]}
-    yield "predict", datamodel.predict, {"subsets": subsets}
-    yield "rows", datamodel.rows, {"targets": [0]}
-    yield (
-        "Outcomes.from_arrays",
-        dl.Outcomes.from_arrays,
-        {"masks": subsets.masks(), "values": outcomes.values},
-    )
-    yield (
-        "lds",
-        dl.lds,
-        {"attribution": datamodel, "outcomes": fresh, "resamples": 20, "seed": 0, "level": 0.95},
-    )
-    yield (
-        "fidelity",
-        dl.fidelity,
-        {"attribution": datamodel, "outcomes": fresh, "resamples": 20, "level": 0.95},
-    )
-    yield "calibrate", dl.calibrate, {"attribution": trak, "outcomes": fresh}
-    yield (
-        "what_if",
-        dl.what_if,
-        {
-            "question": question, "lab": lab, "attribution": datamodel, "target": 0, "remove": [0, 1], "verify": 2,
-            "seed": 0, "level": 0.95,
-        },
-    )  # fmt: skip
-    yield "leaks", dl.leaks, {"attribution": trak, "threshold": 0.5}
-    yield "report", lambda path, attribution, outcomes: dl.report(path, attribution, outcomes), {
-        "path": str(folder / "page.html"), "attribution": datamodel, "outcomes": fresh,
-    }  # fmt: skip
-    yield "Checkpoints", dl.Checkpoints, {"module": make_model, "sources": [make_model().state_dict()]}
-    yield (
-        "models_needed",
-        dl.models_needed,
-        {"effect": 0.5, "sigma": 1.0, "fraction": 0.5, "power": 0.8, "level": 0.05},
-    )
+def reason(door: str, parameter: str, label: str) -> str:
+    """The reason why a value is taken; empty where nobody gave one."""
+    called = f"{door}({parameter}={label})"
+    return next((why for pattern, why in REASONS.items() if fnmatch.fnmatchcase(called, pattern)), "")
 
 
 def verdict(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[str, str]:
@@ -185,38 +183,54 @@ def verdict(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[st
 
 def measure(*, quick: bool, listed: bool = False) -> list[tuple[str, str, str]]:
     """Rows of the table."""
-    counts: dict[tuple[str, str], int] = {}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        contextlib.chdir(folder),
-    ):  # what is taken as a path lands there
-        for name, function, valid in doors(Path(folder)):
-            kind, what = verdict(function, valid)
-            if kind != "taken":
-                raise SystemExit(f"the valid call of {name} fails: {what}")
-            for parameter in list(valid)[: 2 if quick else None]:
-                for group, values in (("plausible", PLAUSIBLE), ("implausible", IMPLAUSIBLE)):
-                    for label, value in values.items():
-                        kind, what = verdict(function, valid | {parameter: value})
-                        counts[group, kind] = counts.get((group, kind), 0) + 1
-                        if listed and kind != "clear":
-                            print(f"{group:12s} {kind:6s} {name}({parameter}={label}) {what}", flush=True)
-    rows = []
-    for group in ("plausible", "implausible"):
-        each = {kind: counts.get((group, kind), 0) for kind in ("clear", "raw", "taken")}
-        text = ", ".join(f"{count} {kind}" for kind, count in each.items())
-        rows.append(
-            (
-                f"{sum(each.values())} {group} bad values at public functions",
-                "0 raw" if group == "plausible" else "",
-                text,
+    counts: Counter[tuple[str, str]] = Counter()
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):  # what is taken as a path lands there
+        folder = Path(name)
+        for door in doors(world_in(folder)):
+            knock(door, ("plausible", PLAUSIBLE), counts, quick=quick, listed=listed)
+            knock(door, ("implausible", IMPLAUSIBLE), counts, quick=quick, listed=listed)
+        for door in verbs(folder):
+            knock(
+                door, ("at verbs", {repr(word): word for word in WORDS}), counts, quick=quick, listed=listed
             )
-        )
+    rows = []
+    for group in ("plausible", "at verbs", "implausible"):
+        each = {kind: counts[group, kind] for kind in ("clear", "raw", "taken", "without a reason")}
+        total = each["clear"] + each["raw"] + each["taken"]
+        text = ", ".join(f"{count} {kind}" for kind, count in each.items())
+        where = group if group == "at verbs" else f"{group} at public functions"
+        rows.append((f"{total} bad values {where}", "0 raw" * (group != "implausible"), text))
     return rows
 
 
+def knock(
+    door: Door,
+    values: tuple[str, dict[str, Any]],
+    counts: Counter[tuple[str, str]],
+    *,
+    quick: bool,
+    listed: bool,
+) -> None:
+    """Try every value in every parameter of a door, and count what happens."""
+    kind, what = verdict(door.function, door.given)
+    if kind != "taken":
+        raise SystemExit(f"the valid call of {door.name} fails: {what}")
+    group, each = values
+    for parameter in list(door.given)[: 2 if quick else None]:
+        for label, value in each.items():
+            kind, what = verdict(door.function, door.given | {parameter: value})
+            counts[group, kind] += 1
+            if kind == "taken":
+                what = reason(door.name, parameter, label)
+                counts[group, "without a reason"] += not what
+            if listed and kind != "clear":
+                print(f"{group:12s} {kind:6s} {door.name}({parameter}={label}) {what}", flush=True)
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--list", action="store_true")
     torch.set_num_threads(1)

@@ -162,7 +162,7 @@ def enrichment(
     """
     sides = difference.sides
     chosen = _directions(difference) if directions is None else tuple((int(s), int(c)) for s, c in directions)
-    _check(difference, chosen, level)
+    _check(difference, chosen, k, level)
     _check_fit(difference, train, targets, index)
     known = {
         "rows": None if train is None else _columns(train, np.arange(len(train))),
@@ -304,7 +304,7 @@ def _finite(value: float | None) -> float | None:
 def _wanted(known: Mapping[str, list[str]], columns: Sequence[str] | None) -> set[str]:
     """The columns to look at."""
     every = {name for names in known.values() for name in names}
-    strange = sorted(set(columns or ()) - every)
+    strange = sorted(set(() if columns is None else columns) - every)
     if strange:
         raise BadInput(
             "dl-786",
@@ -322,13 +322,15 @@ def _wanted(known: Mapping[str, list[str]], columns: Sequence[str] | None) -> se
     return every if columns is None else set(columns)
 
 
-def _check(difference: Difference, chosen: tuple[tuple[int, int], ...], level: float) -> None:
+def _check(difference: Difference, chosen: tuple[tuple[int, int], ...], k: int | None, level: float) -> None:
     for side, component in chosen:
         if side not in (0, 1):
             raise BadInput(
                 "dl-786", asked=f"directions of side {side}", found="the sides 0 and 1", do="give 0 or 1"
             )
         check_ids([component], len(difference.sides[side].values), "a component")
+    if k is not None and k < 1:
+        raise BadInput("dl-786", asked=f"the {k} rows of an end", found="none", do="give 1 or more, or None")
     if not 0 < level < 1:
         raise BadInput(
             "dl-786", asked=f"a false discovery rate of {level:g}", found="no share", do="give 0 < level < 1"

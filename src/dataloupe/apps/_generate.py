@@ -12,6 +12,7 @@ from dataloupe._identity import Stream
 from dataloupe.core import IGNORED, Examples, Model, checked, logits_of
 
 
+@checked("dl-511")
 def answered(
     prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], texts: Sequence[str] | None = None
 ) -> Examples:

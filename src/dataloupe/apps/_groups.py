@@ -210,7 +210,7 @@ def group_subsets(groups: Array, count: int, *, fraction: float = 0.5, seed: int
     >>> group_subsets(np.array([0, 0, 1, 2]), 3).masks().shape
     (3, 4)
     """
-    known, member = np.unique(np.asarray(groups), return_inverse=True)
+    known, member = named_groups(groups)
     if count < 1 or not 0 < fraction < 1:
         raise BadInput(
             "dl-762",
@@ -228,6 +228,7 @@ def group_subsets(groups: Array, count: int, *, fraction: float = 0.5, seed: int
     return Subsets.listed(rows[:, member], seed=seed)
 
 
+@checked("dl-762")
 def pool_targets(outcomes: Outcomes, pools: Array | None = None) -> Outcomes:
     """The outcomes of mean outputs: one target row per pool, pools in sorted order (None: one of them all).
 
@@ -259,6 +260,27 @@ def pool_targets(outcomes: Outcomes, pools: Array | None = None) -> Outcomes:
     return dataclasses.replace(outcomes, values=values, facts=facts)
 
 
+def named_groups(groups: Array) -> tuple[np.ndarray, Int[np.ndarray, " n"]]:
+    """The names of groups in order, and the number of each example's (dl-760)."""
+    names = np.asarray(groups)
+    if names.dtype.kind == "f" and np.isnan(names).any():
+        raise BadInput(
+            "dl-760",
+            asked="the groups of the examples",
+            found=f"NaN for {int(np.isnan(names).sum())} of {len(names)}",
+            do="give every example a group of its own or a common one",
+        )
+    try:
+        return np.unique(names, return_inverse=True)
+    except TypeError as error:
+        raise BadInput(
+            "dl-760",
+            asked="the groups of the examples",
+            found=f"names that have no order ({error})",
+            do="give one group per example: all texts, or all numbers",
+        ) from error
+
+
 def _check_groups(shape: tuple[int, ...], count: int, n: int) -> None:
     if shape != (n,) or count < 2:
         raise BadInput(
@@ -273,7 +295,7 @@ def _memberships(
     subsets: Subsets, groups: Array, names: dict[Any, str] | None = None
 ) -> tuple[Bool[np.ndarray, "k G"], Int[np.ndarray, " n"], tuple[str, ...]]:
     """Which groups every subset keeps, the group number of every example, and what the groups are called."""
-    known, member = np.unique(np.asarray(groups), return_inverse=True)
+    known, member = named_groups(groups)
     _check_groups(member.shape, len(known), subsets.n)
     called = tuple(str((names or {}).get(value, value)) for value in known.tolist())
     first = np.unique(member, return_index=True)[1]

@@ -1,6 +1,7 @@
 """Which training rows are (nearly) the targets themselves: leakage and near duplicates."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ from jaxtyping import Float, Int
 
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._typing import Array, Facts, Ids
-from dataloupe.core import Attribution, check_ids, checked, provenance_of
+from dataloupe.core import Attribution, check_ids, checked, provenance_of, whole_numbers
 
 Scorer = Callable[[slice], Array]
 By = Literal["profile", "row", "weight"]
@@ -139,7 +140,7 @@ def leaks(
 
 def _check(attribution: Attribution, k: int, by: str, ridge: float, own: Ids | None) -> Int[np.ndarray, " m"]:
     """The training row that each target is, -1 where it is none."""
-    if by not in WAYS or k < 1 or not ridge > 0:
+    if by not in WAYS or k < 1 or not 0 < ridge < math.inf:
         raise BadInput(
             "dl-750",
             asked=f"the {k} first pairs by {by!r} (ridge {ridge:g})",
@@ -155,13 +156,16 @@ def _check(attribution: Attribution, k: int, by: str, ridge: float, own: Ids | N
         )
     if own is None:
         return np.full(attribution.m, -1, dtype=np.int64)
-    skip = np.asarray(own)
+    given = whole_numbers(own)
+    skip = np.empty(0, dtype=np.int64) if isinstance(given, str) else given
     named = skip[skip >= 0]
     if skip.shape != (attribution.m,) or (skip < -1).any():
         raise BadInput(
             "dl-753",
             asked="the training row that each target is",
-            found=f"{skip.shape} numbers for {attribution.m} targets, or one below -1",
+            found=given
+            if isinstance(given, str)
+            else f"{skip.shape} numbers for {attribution.m} targets, or one below -1",
             do="give one row number per target, -1 for a target outside the training data",
         )
     if len(named):

@@ -105,6 +105,18 @@ class Asking(Verb):
         return load_question(self.question), lab
 
 
+def check_counts(least: int, **counts: int | None) -> None:
+    """Refuse counts below `least` (dl-979); None is the default's."""
+    for name, count in counts.items():
+        if count is not None and count < least:
+            raise BadInput(
+                "dl-979",
+                asked=f"--{name.replace('_', '-')} {count}",
+                found=f"a number below {least}",
+                do=f"give {least} or more",
+            )
+
+
 def quoted(*words: str) -> str:
     """Words as a shell takes them, so that what is proposed can be pasted.
 

@@ -53,6 +53,8 @@ def _chosen(found: list[DenseAttribution], only: str) -> list[DenseAttribution]:
         for one, named in zip(found, told_apart(found), strict=True)
     ]
     word = _slug(only)
+    if only and not word:  # signs that no name has
+        return []
     exact = [one for one, known in zip(found, names, strict=True) if word in known]
     return exact or [
         one for one, known in zip(found, names, strict=True) if any(name.startswith(word) for name in known)

@@ -11,7 +11,7 @@ from rich.text import Text as Line
 from dataloupe._errors import BadInput
 from dataloupe.apps import Mislabels as Found
 from dataloupe.apps import mislabels
-from dataloupe.cli._base import Asking, MaybeNumber, Number, Out, Result, Text
+from dataloupe.cli._base import Asking, MaybeNumber, Number, Out, Result, Text, check_counts
 from dataloupe.cli._folder import attributions, keep_looks, one
 from dataloupe.cli._leaks import with_error
 from dataloupe.cli._show import label_of, picture_of
@@ -66,6 +66,7 @@ class Mislabels(Asking):
 
     def _subsets(self, question: Question) -> Subsets | None:
         """The recipe asked for; None for the default one."""
+        check_counts(1, subsets=self.subsets)
         if self.subsets is None and self.seed == 0:
             return None
         if self.by == "full":

@@ -9,7 +9,7 @@ import tyro
 from rich.table import Table
 
 from dataloupe._errors import BadInput, CapabilityError
-from dataloupe.cli._base import Asking, Number, Out, Result, Text
+from dataloupe.cli._base import Asking, Number, Out, Result, Text, check_counts
 from dataloupe.cli._folder import attributions, one
 from dataloupe.core import DenseAttribution, Subsets, check_ids, needs_units
 
@@ -47,6 +47,7 @@ class Predict(Asking):
                 found=f"{attribution.info.method} without a bias, which predicts changes only",
                 do="use a datamodel (--only datamodel), or what-if for a change",
             )
+        check_counts(0, show=self.show)
         subsets = self._subsets(attribution.n)
         predicted = attribution.predict(subsets)
         table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))

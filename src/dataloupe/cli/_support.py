@@ -12,7 +12,7 @@ from dataloupe._errors import BadInput
 from dataloupe._typing import Ids
 from dataloupe.apps import Support as Found
 from dataloupe.apps import SupportCase, check_support, relabel_support, smallest_support, support
-from dataloupe.cli._base import Asking, MaybeShare, Number, Out, Result, Text
+from dataloupe.cli._base import Asking, MaybeShare, Number, Out, Result, Text, check_counts
 from dataloupe.cli._folder import attributions, keep_looks, one
 from dataloupe.cli._uses import keep_use
 from dataloupe.core import DenseAttribution, Lab, Question, Subsets
@@ -58,6 +58,7 @@ class Support(Asking):
         question, lab = self.open()
         attribution = one(attributions(lab, question, self.only))
         targets = self._check(question, attribution)
+        check_counts(0, calibration=self.calibration)
         keep_looks(lab, question)
         if self.search or self.relabel:
             find = relabel_support if self.relabel else smallest_support

@@ -1,5 +1,7 @@
 """The nouns: what is asked, what is measured, what is predicted, and who computes it."""
 
+from dataloupe.core._arrays import as_array as as_array
+from dataloupe.core._arrays import whole_numbers as whole_numbers
 from dataloupe.core._attribution import Attribution as Attribution
 from dataloupe.core._attribution import DenseAttribution as DenseAttribution
 from dataloupe.core._attribution import GroupEffect as GroupEffect

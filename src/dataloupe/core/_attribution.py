@@ -64,6 +64,13 @@ class Info:
         """Check the words; lists that come from JSON are tuples again."""
         check_better(self.better)
         check_settings(self, "dl-510")
+        if not self.method or not (self.fraction is None or 0 < self.fraction <= 1):
+            raise BadInput(
+                "dl-510",
+                asked=f"an attribution by {self.method!r}, from models on a share of {self.fraction} of the data",
+                found="a method without a name, or no share above 0 up to 1",
+                do='give Info("the method\'s name"), and the share or None where nobody knows it',
+            )
         object.__setattr__(self, "fitted", tuple(self.fitted))
 
 
@@ -221,8 +228,9 @@ class DenseAttribution:
         """sum_i score_ji directions_iq of every target."""
         return np.asarray(directions.T.astype(np.float32) @ np.asarray(self.scores).T, np.float64)
 
-    def on(self, targets: Int[np.ndarray, " t"]) -> "DenseAttribution":
+    def on(self, targets: Ids) -> "DenseAttribution":
         """The scores of some targets, as an attribution. :meth:`Outcomes.on` takes the same of outcomes."""
+        targets = check_ids(targets, self.m, "target rows")
         info = dataclasses.replace(
             self.info, provenance=on_targets(self.info.provenance, targets), question=""
         )

@@ -21,7 +21,7 @@ def better_of(output: Any) -> Better | None:
 
 def check_better(better: Any) -> Better | None:
     """The word, if it is one (dl-510)."""
-    if better is not None and better not in get_args(Better):
+    if better is not None and better not in (get_args(Better) if isinstance(better, str) else ()):
         raise BadInput(
             "dl-510",
             asked="which way an output is better",

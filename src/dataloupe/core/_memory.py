@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -55,10 +55,11 @@ class MemoryLab:
         subsets.refuse_empty()
         facts = outcome_facts(question, subsets, repeats)
         values = np.empty((subsets.count, repeats, question.m), dtype=np.float32)
+        keys = _Keys.of(question)
         with unchanged(question):
             for k in range(subsets.count):
                 for r in range(repeats):
-                    values[k, r] = question.measure(self._model(question, subsets, k, r))
+                    values[k, r] = question.measure(self._model(question, keys, subsets, k, r))
         status = np.where(np.isfinite(values).all(axis=2), OK, DIVERGED).astype(np.uint8)
         values[status == DIVERGED] = np.nan
         return Outcomes(subsets, values, status, learner.removal, facts)
@@ -73,7 +74,9 @@ class MemoryLab:
         if isinstance(question.learner, ModelSource):
             return question.learner.models()[: subsets.count]
         subsets.refuse_empty()
-        return [self._model(question, subsets, k, 0) for k in range(subsets.count)]
+        keys = _Keys.of(question)
+        with unchanged(question):
+            return [self._model(question, keys, subsets, k, 0) for k in range(subsets.count)]
 
     @isolated()
     def features(self, question: Question, subsets: Subsets, k: int, sketch: Sketch) -> Features:
@@ -151,26 +154,30 @@ class MemoryLab:
         """Recall."""
         return self._known.get((kind, identity(made_by)))
 
-    def _model(self, question: Question, subsets: Subsets, k: int, r: int) -> Model:
+    def _model(self, question: Question, keys: "_Keys", subsets: Subsets, k: int, r: int) -> Model:
         learner = must_train(question.learner)
         mask = subsets.masks([k])[0]
         seed = subsets.train_seed(k, r)
-        key = identity([question.training_identity, np.packbits(mask), seed])
+        key = identity([keys.training, np.packbits(mask), seed])
         if key not in self._models:
             weights = torch.from_numpy(mask.astype(np.float32))
             where = f" on subset {k}, repeat {r}"
-            with unchanged(question):
-                model = trained(learner, question.train, weights, seed=seed, where=where)
-            self._models[key] = _trained_by(question, model)
+            model = trained(learner, question.train, weights, seed=seed, where=where)
+            if isinstance(model, TorchModel) and model.origin is not None:
+                model = dataclasses.replace(model, origin=model.origin._replace(learner=keys.learner))
+            self._models[key] = model
         return self._models[key]
 
 
-def _trained_by(question: Question, model: Model) -> Model:
-    """The model, knowing its learner, where it knows its data."""
-    if not isinstance(model, TorchModel) or model.origin is None:
-        return model
-    origin = model.origin._replace(learner=question.provenance["learner"])
-    return dataclasses.replace(model, origin=origin)
+class _Keys(NamedTuple):
+    """What its models are found by, and the learner that they know; looked at once a call."""
+
+    training: str
+    learner: str
+
+    @classmethod
+    def of(cls, question: Question) -> "_Keys":
+        return cls(identity(question.training_identity), question.provenance.get("learner", ""))
 
 
 def _tuned(

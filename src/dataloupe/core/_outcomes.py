@@ -70,6 +70,7 @@ class Outcomes:
             )
 
     @classmethod
+    @checked("dl-401")
     def from_arrays(
         cls, masks: Any, values: Any, *, removal: Removal = "repack", question: Question | None = None
     ) -> "Outcomes":

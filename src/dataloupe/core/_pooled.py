@@ -9,8 +9,10 @@ from dataloupe._errors import BadInput
 from dataloupe._typing import Facts
 from dataloupe.core._attribution import DenseAttribution
 from dataloupe.core._provenance import check_same, provenance_of
+from dataloupe.core._settings import checked
 
 
+@checked("dl-511")
 def pooled(attributions: Sequence[DenseAttribution]) -> DenseAttribution:
     """The mean of several attributions of one question, which become its single models (``parts``): from other models or subsets each.
 

@@ -60,13 +60,14 @@ class Question:
                 found=f"{type(self.learner).__name__}, which has neither `train` with `removal` nor `models` with `subsets`",
                 do="wrap it: dataloupe.SGD, dataloupe.SklearnLearner, dataloupe.Checkpoints, or write `train(data, weights, *, seed)`",
             )
-        if not isinstance(self.output, Output):
-            raise CapabilityError(
-                "dl-203",
-                asked="a question about an output",
-                found=f"{self.output!r}",
-                do="use one of dataloupe.outputs, or an object with name, repeats, value, slope and valid",
-            )
+        for output in [self.output, *([] if self.train_output is None else [self.train_output])]:
+            if not isinstance(output, Output):
+                raise CapabilityError(
+                    "dl-203",
+                    asked="a question about an output",
+                    found=f"{output!r}",
+                    do="use one of dataloupe.outputs, or an object with name, repeats, value, slope and valid",
+                )
         self._check_data()
         self._check_curvature()
         loss = training_loss_of(self.learner)

@@ -126,6 +126,7 @@ class Subsets:
     # --- other ways to make them ---
 
     @classmethod
+    @checked("dl-301")
     def full(cls, n: int, count: int = 1, *, seed: int = 0) -> "Subsets":
         """All the data, ``count`` times (each with a training seed of its own)."""
         return cls(n=n, count=count, fraction=1.0, seed=seed)
@@ -162,11 +163,16 @@ class Subsets:
         )
 
     @classmethod
+    @checked("dl-301")
     def without(cls, n: int, removals: Sequence[Ids], *, seed: int = 0) -> "Subsets":
         """All the data but the rows of each removal (an empty removal is the control); seeds are paired."""
+        if n < 1:
+            raise BadInput(
+                "dl-301", asked=f"removals from {n} examples", found="none", do="give the number of examples"
+            )
         masks = np.ones((len(removals), n), dtype=bool)
         for row, ids in zip(masks, removals, strict=True):
-            if len(ids):
+            if not isinstance(ids, Sequence | np.ndarray) or np.size(ids):
                 row[check_ids(ids, n, "rows to remove")] = False
         return cls.listed(masks, seed=seed, paired=True)
 

@@ -76,6 +76,7 @@ def export(
     return path
 
 
+@checked("dl-511")
 def read_attribution(path: str | Path) -> DenseAttribution:
     """The reverse of :func:`export`. Scores that a sparse file leaves out are 0.
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 from jaxtyping import Float
-from scipy.sparse import csr_matrix, spmatrix
+from scipy.sparse import csr_matrix, issparse, spmatrix
 
 from dataloupe._errors import BadInput
 from dataloupe.core import DenseAttribution, Info, Units, checked
@@ -60,8 +60,17 @@ def from_sparse(
 ) -> DenseAttribution:
     """A sparse matrix ``[m, n]`` of scores, targets as rows, as an attribution; what it leaves out is 0.
 
+    Raises ``BadInput`` dl-879 (another kind of matrix).
+
     >>> a = from_sparse(csr_matrix([[0.0, -2.0, 0.5]]), Info("by hand"), bias=np.array([1.0]))
     >>> a.top(0, 1).tolist(), a.effect([[1]]).tolist()
     ([2], [[2.0]])
     """
+    if not issparse(matrix):
+        raise BadInput(
+            "dl-879",
+            asked="scores in a sparse matrix",
+            found=f"a {type(matrix).__name__}",
+            do="give a matrix of scipy.sparse, or DenseAttribution(array, info)",
+        )
     return DenseAttribution(np.asarray(matrix.toarray()), info, bias=bias, units=units)

@@ -166,6 +166,8 @@ def audit_outputs(  # budget: three ensembles and their points, each setting wit
 
     Source: Georgiev et al. 2024 (Attribute-to-Delete), section 3; Quenouille 1949, Tukey 1958 (leaving groups out).
     """
+    oracles, full = np.asarray(oracles), np.asarray(full)
+    unlearned = {name: np.asarray(values) for name, values in unlearned.items()}
     groups = _named(splits, np.shape(oracles))
     _settings(unlearned, diverged or {}, worst)
     read = {"oracles": _read(oracles, labels, np.shape(oracles), "oracles")}

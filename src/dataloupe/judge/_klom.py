@@ -264,7 +264,7 @@ def _enough(u: int, o: int, estimator: Estimator, bins: int) -> None:
     if u >= need[0] and o >= need[1]:
         return
     found = f"{u} models and {o} oracles"
-    if min(u, o) >= 4:
+    if min(u, o) >= (max(4, bins) if estimator == "quantile" else 4):
         level = floor_of(estimator, u, o, bins, 0).oracle_first.p95
         found += f", where the 95th percentile of no difference at all is {level:.2g}"
     raise BadInput(

@@ -94,6 +94,7 @@ def ulira(
 
     Source: Hayes et al. 2024 (U-LiRA); Carlini et al. 2022 (LiRA); Nadeau and Bengio 2003 (the variance).
     """
+    margins, roles, bases = (np.asarray(given) for given in (margins, roles, bases))
     trials = _checked(margins, roles, bases, seed)
     if not 0 < level < 1:
         raise BadInput("dl-904", asked=f"level {level}", found="outside (0, 1)", do="ask for 0.95")
@@ -139,7 +140,12 @@ def _checked(
     margins: Float[np.ndarray, "..."], roles: Int[np.ndarray, "..."], bases: Int[np.ndarray, "..."], seed: int
 ) -> _Trials:
     """Margins in float64, about their first trial (a constant point then has no variance at all)."""
-    fits = margins.ndim == 2 and margins.shape == roles.shape and bases.shape == margins.shape[:1]
+    fits = (
+        margins.dtype.kind in "fiu"
+        and margins.ndim == 2
+        and margins.shape == roles.shape
+        and bases.shape == margins.shape[:1]
+    )
     if not fits or not margins.size or not np.isfinite(margins).all() or not np.isin(roles, (-1, 0, 1)).all():
         raise BadInput(
             "dl-930",

@@ -7,12 +7,15 @@ from typing import Any
 from dataloupe._errors import BadInput
 from dataloupe.core import Runner
 
+_MOST_WORKERS = 4096
+
 
 def check_settings(workers: Any, runner: Any, switches: Mapping[str, Any]) -> None:
     """Refuse what no lab can mean (dl-268)."""
     whole = isinstance(workers, Integral) and not isinstance(workers, bool)
-    if workers is not None and not (whole and int(workers) >= 1):
-        raise _refused(f"workers = {workers!r}", "a whole number from 1, or None for one process per core")
+    if workers is not None and not (whole and 1 <= int(workers) <= _MOST_WORKERS):
+        words = f"a whole number from 1 to {_MOST_WORKERS}, or None for one process per core"
+        raise _refused(f"workers = {workers!r}", words)
     if runner is not None and (isinstance(runner, type) or not isinstance(runner, Runner)):
         raise _refused(
             f"runner = {runner!r}", "a runner, such as dataloupe.run.Processes(workers=2), or None"

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from dataloupe._errors import BadInput
 from dataloupe._identity import Stream, canonical
-from dataloupe.core import Model, Subsets, TorchModel, TrainingLoss, copied_module, isolated
+from dataloupe.core import Model, Subsets, TorchModel, TrainingLoss, as_array, copied_module, isolated
 from dataloupe.learners._losses import Loss, as_training_loss
 from dataloupe.learners._read_state import Source, read_state, title_of
 from dataloupe.learners._state_names import matched
@@ -58,7 +57,7 @@ class Checkpoints:
                 found="an empty list",
                 do="give at least one state dict or file",
             )
-        kept = None if self.kept is None else np.asarray(self.kept)
+        kept = None if self.kept is None else as_array(self.kept, "kept")
         if kept is not None and (kept.ndim != 2 or len(kept) != len(sources) or kept.dtype != bool):
             raise BadInput(
                 "dl-864",

@@ -16,9 +16,9 @@ Loss: TypeAlias = Literal["cross_entropy", "squared"] | TrainingLoss | Callable[
 
 def as_training_loss(loss: Any, label_smoothing: float = 0.0) -> TrainingLoss:
     """The loss as the outputs are told it (dl-833)."""
-    if loss == "cross_entropy":
+    if isinstance(loss, str) and loss == "cross_entropy":
         return CrossEntropy(label_smoothing=label_smoothing, ignore_index=None)
-    if loss == "squared":
+    if isinstance(loss, str) and loss == "squared":
         return SquaredError()
     if isinstance(loss, TrainingLoss) and not isinstance(loss, type):
         return loss

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dataloupe._errors import BadInput
-from dataloupe.core import IGNORED, Examples, PlainLoss, Rows
+from dataloupe.core import IGNORED, Examples, PlainLoss, Rows, check_settings
 from dataloupe.losses._checks import as_floats, check_setting, joined_name
 
 
@@ -40,8 +40,9 @@ class BinaryCrossEntropy:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-833")
         given = self.pos_weight
-        single = given is not None and torch.as_tensor(given).ndim == 0
+        single = isinstance(given, int | float) or getattr(given, "ndim", 1) == 0
         weights = as_floats([given] if single else given)
         object.__setattr__(self, "pos_weight", weights)
         wrong = {

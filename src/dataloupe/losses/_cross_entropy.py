@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dataloupe._errors import BadInput
-from dataloupe.core import IGNORED, Examples, PlainLoss, Rows, next_tokens
+from dataloupe.core import IGNORED, Examples, PlainLoss, Rows, check_settings, next_tokens
 from dataloupe.losses._checks import as_floats, check_setting, joined_name
 
 
@@ -55,6 +55,7 @@ class CrossEntropy:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_settings(self, "dl-833")
         weights = as_floats(self.class_weights)
         object.__setattr__(self, "class_weights", weights)
         wrong = {

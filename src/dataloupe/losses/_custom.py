@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._identity import canonical
-from dataloupe.core import Examples, PlainLoss, Rows
+from dataloupe.core import Examples, PlainLoss, Rows, check_settings
 
 MAX_NUMBERS = 64
 """Rows with at most so many predicted numbers get their whole second derivative; larger ones a diagonal, or none."""
@@ -34,6 +34,10 @@ class Custom:
 
     function: Callable[[Tensor, Any], Tensor]
     version: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_settings(self, "dl-833")
 
     @property
     def name(self) -> str:

@@ -47,7 +47,7 @@ class BM25(AbstractAttributor):
     def __post_init__(self) -> None:
         """Check the settings."""
         check_settings(self, "dl-736")
-        if not (self.k1 >= 0 and 0 <= self.b <= 1):
+        if not (0 <= self.k1 < float("inf") and 0 <= self.b <= 1):
             raise BadInput(
                 "dl-736",
                 asked=f"BM25 with k1 = {self.k1:g} and b = {self.b:g}",

@@ -97,6 +97,7 @@ class MultilabelLoss:
 
     def __post_init__(self) -> None:
         """Check the setting."""
+        check_settings(self, "dl-805")
         self.assumed_loss  # noqa: B018  (checked now)
 
     @property

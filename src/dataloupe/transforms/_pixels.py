@@ -36,13 +36,26 @@ def check_range(transform: OfImages, *pixels: Any) -> None:
     low, high, shape = transform.low, transform.high, transform.shape
     good = -math.inf < low < high < math.inf and (shape is None or (len(shape) in (2, 3) and min(shape) > 0))
     for given in pixels:
-        values = torch.as_tensor(given, dtype=torch.float64)
+        values = pixels_given(given)
         good = good and bool(((values >= low) & (values <= high)).all()) and values.numel() > 0
     settings(
         f"{type(transform).__name__} of pixels {low:g} to {high:g}, shape {shape}",
         good,
         "give low below high, colours and textures between them, and shape=(h, w) or (c, h, w)",
     )
+
+
+def pixels_given(given: Any) -> Float[Tensor, "..."]:
+    """A colour or a picture as a tensor (dl-790)."""
+    try:
+        return torch.as_tensor(given, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BadInput(
+            "dl-790",
+            asked=f"pixels {given!r}",
+            found=str(error).splitlines()[0],
+            do="give a number, or an array of numbers",
+        ) from error
 
 
 def images_of(transform: OfImages, inputs: Any) -> Float[Tensor, "b c h w"]:

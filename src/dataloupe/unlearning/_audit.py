@@ -53,6 +53,13 @@ def audit(  # budget: 8 parameters, five of which say how many and how judged, w
 
     Source: Georgiev et al. 2024 (Attribute-to-Delete), section 3.
     """
+    if min(models, oracles) < 1:
+        raise BadInput(
+            "dl-696",
+            asked=f"an audit with {models} models and {oracles} oracles",
+            found="none of one kind",
+            do="train 20 models and 50 oracles at least",
+        )
     named = _named(methods)
     if isinstance(named.get(DoNothing.name), DoNothing):
         del named[DoNothing.name]

@@ -28,6 +28,7 @@ from dataloupe.unlearning._context import FORWARD, Context, predicted
 from dataloupe.unlearning._plain import Retrain
 from dataloupe.unlearning._predictors import Predictor
 from dataloupe.unlearning._rows import row_keys
+from dataloupe.unlearning._settings import finite
 from dataloupe.unlearning._tuned import Batches, Tuner, mixed
 
 PROBED, PACE = 32, 10.0
@@ -71,6 +72,7 @@ class Mix:
     def __post_init__(self) -> None:
         """Check the settings."""
         check_settings(self, "dl-690")
+        finite("dl-690", self)
         sizes = self.epochs >= 1 and self.batch_size >= 1
         rates = (self.lr is None or self.lr > 0) and self.optimizer in ("sgd", "adam")
         shares = 0 < self.forget_share < 1 and self.ratio >= 0 and 0 <= self.least <= 1 and 0 < self.reach < 2

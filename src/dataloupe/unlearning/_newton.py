@@ -14,7 +14,7 @@ from torch.func import jvp, vjp
 from dataloupe._identity import Stream
 from dataloupe.core import TorchModel, check_settings
 from dataloupe.unlearning._context import Context, row_losses
-from dataloupe.unlearning._settings import check_loss, labelled, refused
+from dataloupe.unlearning._settings import check_loss, finite, labelled, refused
 from dataloupe.unlearning._tuned import Tuner
 
 PRODUCT = 5 / 3
@@ -59,6 +59,7 @@ class NewtonStep(Tuner):
     def __post_init__(self) -> None:
         """Check the settings."""
         check_settings(self, "dl-674")
+        finite("dl-674", self)
         wrong = {
             "rows": self.rows is not None and self.rows < 1,
             "damping": not self.damping >= 0,

@@ -33,7 +33,7 @@ def pick_ends(
     Source: Georgiev et al. 2024 (Attribute-to-Delete), appendix C.2.
     """
     rows = _unit_rows(attribution)
-    _check_count(top + bottom, len(rows))
+    _check_count(top + bottom if min(top, bottom) >= 0 else min(top, bottom), len(rows))
     if not 0 <= component < len(rows) - 1:
         raise BadInput(
             "dl-694",
@@ -63,6 +63,7 @@ def pick_like(attribution: Attribution, row: int, count: int) -> Int[np.ndarray,
     return np.sort(np.argsort(-alike, kind="stable")[:count])
 
 
+@checked("dl-695")
 def pick_where(data: Examples, column: str, value: str) -> Int[np.ndarray, " f"]:
     """The rows whose label (``column="label"``, by name or number) or other column is this value (dl-695)."""
     known = [data.label_name(i) for i in range(len(data))] if column == "label" else data.meta.get(column)

@@ -1,6 +1,7 @@
 """What every method that fine-tunes by SGD is told, and the objectives that several share."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ class FineTuned(Tuner):
     def __post_init__(self) -> None:
         """Check the settings."""
         check_settings(self, "dl-670")
+        finite("dl-670", self)
         wrong = {
             "epochs": self.epochs < 1,
             "lr": not self.lr > 0,
@@ -54,6 +56,13 @@ class FineTuned(Tuner):
         check_loss(context)
         optimizer = Optimizer("sgd", self.lr, self.momentum, self.weight_decay)
         return context.finetune(models, Tuning(stages, optimizer, frozen_norms=self.frozen_norms))
+
+
+def finite(code: str, method: Any) -> None:
+    """Refuse infinity in any setting."""
+    given = {field.name: getattr(method, field.name) for field in dataclasses.fields(method) if field.init}
+    wrong = {name: isinstance(value, float) and math.isinf(value) for name, value in given.items()}
+    refused(code, method, wrong, "give finite numbers")
 
 
 def refused(code: str, method: Any, wrong: dict[str, bool], do: str) -> None:
