@@ -1,11 +1,14 @@
 """Every setting at a public door is of the kind that its annotation names, or refused: words, whole numbers, numbers, switches."""
 
+import collections.abc
 import dataclasses
 import importlib
 import inspect
 import types
 import typing
+from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -133,6 +136,9 @@ WRONG = {
 }
 
 
+PLAIN = {int: 5, float: 0.5, bool: True, str: "x"}
+
+
 def sample(hint: object) -> object:
     """A value of the right kind."""
     part = (
@@ -142,14 +148,38 @@ def sample(hint: object) -> object:
     )
     if get_origin(part) is Literal:
         return get_args(part)[0]
-    return {int: 5, float: 0.5, bool: True}.get(part)
+    return PLAIN.get(part)
+
+
+def stand_in(hint: object) -> object:
+    """What passes for a value of this kind, and cannot be used."""
+    if get_origin(hint) in (typing.Union, types.UnionType):
+        return stand_in(get_args(hint)[0])
+    if hasattr(hint, "array_type"):
+        return np.zeros((2,) * len(hint.dims))
+    if isinstance(hint, type) and hint.__module__.startswith("dataloupe"):
+        return MagicMock(spec=hint, **dict.fromkeys(getattr(hint, "__annotations__", {})))
+    kind = get_origin(hint) or hint
+    if kind is tuple and Ellipsis not in get_args(hint):
+        return tuple(stand_in(part) for part in get_args(hint))
+    made = {
+        tuple: (),
+        collections.abc.Callable: len,
+        collections.abc.Mapping: {},
+        collections.abc.Sequence: [],
+    }
+    return made.get(kind) if kind in made else {**PLAIN, np.ndarray: np.zeros(2), Path: "x"}.get(hint)
 
 
 def arguments(thing: object, settings: dict[str, object]) -> dict[str, object]:
     """What has no default: settings of the right kind, and nothing else that could be used."""
     every = inspect.signature(thing).parameters.values()
     needed = [p for p in every if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    return {p.name: sample(settings[p.name]) if p.name in settings else None for p in needed}
+    hints = get_type_hints(inspect.unwrap(thing))
+    return {
+        p.name: sample(settings[p.name]) if p.name in settings else stand_in(hints.get(p.name))
+        for p in needed
+    }
 
 
 def test_the_doors_are_there():

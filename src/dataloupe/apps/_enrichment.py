@@ -330,7 +330,7 @@ def _check(difference: Difference, chosen: tuple[tuple[int, int], ...], k: int |
             )
         check_ids([component], len(difference.sides[side].values), "a component")
     if k is not None and k < 1:
-        raise BadInput("dl-786", asked=f"the {k} rows of an end", found="none", do="give 1 or more, or None")
+        raise BadInput("dl-781", asked=f"the {k} rows of an end", found="none", do="give 1 or more, or None")
     if not 0 < level < 1:
         raise BadInput(
             "dl-786", asked=f"a false discovery rate of {level:g}", found="no share", do="give 0 < level < 1"

@@ -260,7 +260,7 @@ def pool_targets(outcomes: Outcomes, pools: Array | None = None) -> Outcomes:
     return dataclasses.replace(outcomes, values=values, facts=facts)
 
 
-def named_groups(groups: Array) -> tuple[np.ndarray, Int[np.ndarray, " n"]]:
+def named_groups(groups: Array) -> tuple[np.ndarray, Int[np.ndarray, "..."]]:
     """The names of groups in order, and the number of each example's (dl-760)."""
     names = np.asarray(groups)
     if names.dtype.kind == "f" and np.isnan(names).any():

@@ -157,15 +157,13 @@ def _check(attribution: Attribution, k: int, by: str, ridge: float, own: Ids | N
     if own is None:
         return np.full(attribution.m, -1, dtype=np.int64)
     given = whole_numbers(own)
-    skip = np.empty(0, dtype=np.int64) if isinstance(given, str) else given
+    skip = check_ids(own, attribution.n, "a target's own row") if isinstance(given, str) else given
     named = skip[skip >= 0]
     if skip.shape != (attribution.m,) or (skip < -1).any():
         raise BadInput(
             "dl-753",
             asked="the training row that each target is",
-            found=given
-            if isinstance(given, str)
-            else f"{skip.shape} numbers for {attribution.m} targets, or one below -1",
+            found=f"{skip.shape} numbers for {attribution.m} targets, or one below -1",
             do="give one row number per target, -1 for a target outside the training data",
         )
     if len(named):

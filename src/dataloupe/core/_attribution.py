@@ -171,8 +171,8 @@ class DenseAttribution:
 
     def __post_init__(self) -> None:
         """Check words, shapes, and that every score is a number."""
-        check_settings(self, "dl-510")
         check_scores(self.scores, self.bias)
+        check_settings(self, "dl-510")
         if self.uncertainty is not None:
             check_uncertainty(self.uncertainty, self.scores.shape)
         check_held(self.train, self.targets, self.index, self.scores.shape)

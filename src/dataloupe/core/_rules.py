@@ -7,7 +7,7 @@ import math
 import numbers
 import os
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -92,7 +92,7 @@ def _tuple_of(parts: tuple[Any, ...]) -> Rule:
     return functools.partial(_places, rules=[rule_of(part) for part in parts])
 
 
-def _of_any(value: Any, *, rules: list[Rule], none: bool) -> str | None:
+def _of_any(value: Any, *, rules: Collection[Rule], none: bool) -> str | None:
     if value is None and none:
         return None
     wrongs = [rule(value) for rule in rules]
@@ -171,7 +171,7 @@ def _list(value: Any, *, part: Rule | None) -> str | None:
     return next((f"among its parts {wrong}" for wrong in map(part, value) if wrong), None)
 
 
-def _places(value: Any, *, rules: list[Rule | None]) -> str | None:
+def _places(value: Any, *, rules: Collection[Rule | None]) -> str | None:
     """A list with a rule for every place."""
     no_list = _list(value, part=None)
     if no_list is not None:

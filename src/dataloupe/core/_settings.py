@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import inspect
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -25,6 +25,7 @@ def checked(code: str = "dl-511") -> Callable[[Callable[P, R]], Callable[P, R]]:
 
     Raises ``BadInput`` with ``code``, as :func:`check_settings` does.
 
+    >>> from typing import Literal
     >>> @checked()
     ... def ask(count: int, kind: Literal["sum", "group"] = "sum"): ...
     >>> ask(3, kind="gruop")
@@ -81,7 +82,7 @@ def _check(owner: Any, given: Mapping[str, Any], code: str) -> None:
 
 
 @functools.cache
-def _tuples(owner: Any) -> list[str]:
+def _tuples(owner: Any) -> Collection[str]:
     """The fields that are tuples, or nothing else than tuples and None."""
     hints = {
         field.name: get_type_hints(owner)[field.name] for field in dataclasses.fields(owner) if field.init

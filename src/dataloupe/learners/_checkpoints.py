@@ -35,6 +35,7 @@ class Checkpoints:
 
     >>> import torch
     >>> states = [nn.Linear(3, 2).state_dict() for _ in range(2)]
+    >>> import numpy as np
     >>> source = Checkpoints(nn.Linear(3, 2), states, kept=np.array([[True, False], [False, True]]))
     >>> source.models()[0].predict(torch.ones(5, 3)).shape, source.subsets(2).count
     (torch.Size([5, 2]), 2)
