@@ -56,6 +56,11 @@ def rule_of(hint: Any) -> Rule | None:
     return _class(hint) if isinstance(hint, type) else None
 
 
+def is_of_arrays(rule: Rule) -> bool:
+    """Whether it is arrays that a rule looks at."""
+    return getattr(rule, "func", rule) is _array
+
+
 def _class(hint: Any) -> Rule | None:
     if hasattr(hint, "array_type"):  # jaxtyping's
         axes = (

@@ -14,16 +14,16 @@ import numpy as np
 from torch import Tensor
 
 from dataloupe._errors import BadInput
-from dataloupe.core._rules import Rule, rule_of, whole, whole_of_any_size
+from dataloupe.core._rules import Rule, is_of_arrays, rule_of, whole, whole_of_any_size
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def checked(code: str = "dl-511") -> Callable[[Callable[P, R]], Callable[P, R]]:
+def checked(code: str = "dl-511", *, arrays: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A function that refuses settings of another kind than their annotations name, before any work.
 
-    Raises ``BadInput`` with ``code``, as :func:`check_settings` does.
+    Raises ``BadInput`` with ``code`` (of what should be an array: with ``arrays``), as :func:`check_settings` does.
 
     >>> from typing import Literal
     >>> @checked()
@@ -44,7 +44,8 @@ def checked(code: str = "dl-511") -> Callable[[Callable[P, R]], Callable[P, R]]:
                 given = signature.bind(*args, **kwargs).arguments
             except TypeError:  # too many, or missing: the function says so itself
                 return function(*args, **kwargs)
-            _check(function, {name: value for name, value in given.items() if name not in several}, code)
+            single = {name: value for name, value in given.items() if name not in several}
+            _check(function, single, code, arrays or code)
             return function(*args, **kwargs)
 
         return call
@@ -63,7 +64,7 @@ def check_settings(settings: Any, code: str = "dl-511") -> None:
     fields = [field.name for field in dataclasses.fields(settings) if field.init]
     kind: Any = type(settings)
     given = {name: getattr(settings, name) for name in fields}
-    _check(kind, given, code)
+    _check(kind, given, code, code)
     for name in _tuples(kind):
         value = given[name]
         if isinstance(value, np.ndarray | Tensor | list):
@@ -71,14 +72,14 @@ def check_settings(settings: Any, code: str = "dl-511") -> None:
             object.__setattr__(settings, name, tuple(parts))
 
 
-def _check(owner: Any, given: Mapping[str, Any], code: str) -> None:
+def _check(owner: Any, given: Mapping[str, Any], code: str, arrays: str) -> None:
     rules = _rules(owner)
     for name, value in given.items():
         wrong = rules[name](value) if name in rules else None
         if wrong is not None:
             found, do = wrong.split("; ", 1)
             asked = f"{owner.__name__} with {name}={reprlib.repr(value)}"
-            raise BadInput(code, asked=asked, found=found, do=do)
+            raise BadInput(arrays if is_of_arrays(rules[name]) else code, asked=asked, found=found, do=do)
 
 
 @functools.cache

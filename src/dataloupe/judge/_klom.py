@@ -89,7 +89,7 @@ class KLoM:
         return {**as_json(self), "most": [None if np.isinf(top) else top for top in self.most]}
 
 
-@checked("dl-920")
+@checked("dl-923", arrays="dl-920")
 def klom(
     unlearned: Float[np.ndarray, "u p"],
     oracles: Float[np.ndarray, "o p"],

@@ -46,7 +46,7 @@ class ULiRA:
         return as_json(self)
 
 
-@checked("dl-930")
+@checked("dl-904", arrays="dl-930")
 def ulira(
     margins: Float[np.ndarray, "t p"],
     roles: Int[np.ndarray, "t p"],
