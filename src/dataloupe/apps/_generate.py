@@ -12,7 +12,6 @@ from dataloupe._identity import Stream
 from dataloupe.core import IGNORED, Examples, Model, checked, logits_of
 
 
-@checked("dl-511")
 def answered(
     prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], texts: Sequence[str] | None = None
 ) -> Examples:
@@ -27,6 +26,7 @@ def answered(
     >>> answered([[5, 6], [7]], [[1], [2, 3]]).inputs["labels"].tolist()
     [[-100, -100, 1], [-100, 2, 3]]
     """
+    prompts, answers = _ids(prompts), _ids(answers)
     if len(prompts) != len(answers) or not len(prompts):
         raise BadInput(
             "dl-769",
@@ -71,7 +71,7 @@ def answered(
 
 def _ids(row: Any) -> Any:
     """A row as a list: of a tensor or an array its numbers; text as it is. Raises ``BadInput`` dl-769."""
-    row = row.tolist() if isinstance(row, Tensor | np.ndarray) else row
+    row = row.tolist() if isinstance(row, Tensor | np.ndarray) and row.ndim else row
     if isinstance(row, str | list | tuple):
         return row
     if isinstance(row, Sequence):

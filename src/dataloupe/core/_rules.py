@@ -34,6 +34,9 @@ _GIVE = {
 """Where the nouns come from; of other classes the name has to do."""
 
 
+_TOLD_BETTER = ("Model",)
+"""What functions refuse themselves, since they know what a user wanted to give."""
+
 _LONGEST = 10_000
 """Of longer lists the parts are left to the function."""
 
@@ -70,6 +73,8 @@ def _class(hint: Any) -> Rule | None:
         )
         return functools.partial(_array, axes=axes) if hint.array_type is np.ndarray else _tensor
     if hint.__module__.split(".")[0] == _HOUSE and "[" not in hint.__name__:
+        if hint.__name__ in _TOLD_BETTER:
+            return None
         return functools.partial(_noun, kind=hint)
     arrays: dict[type, Rule] = {
         np.ndarray: functools.partial(_array, axes=None),

@@ -19,7 +19,6 @@ from dataloupe.core import (
     Rows,
     TorchModel,
     averaged,
-    check_settings,
     content_keys,
     map_inputs,
 )
@@ -61,11 +60,11 @@ class Compute:
 
     def __post_init__(self) -> None:
         """Refuse what is not there."""
-        check_settings(self, "dl-231")
-        kind = self.device.partition(":")[0]
+        words = isinstance(self.device, str) and isinstance(self.precision, str)
+        kind = str(self.device).partition(":")[0]
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         there = ["cpu", *["cuda"] * bool(count), *(f"cuda:{i}" for i in range(count))]
-        fits = self.precision in _TYPES and (kind == "cuda" or self.precision != "tf32")
+        fits = words and self.precision in _TYPES and (kind == "cuda" or self.precision != "tf32")
         if self.device not in there or not fits:
             raise BadInput(
                 "dl-231",
