@@ -118,7 +118,7 @@ REASONS: dict[str, str] = {
     "Mix(*)": "numbers within their range",
     "*(damping=*)": "from 0, or relative and above 0",
     "*(l2=*)": "from 0",
-    "Gates(*)": "numbers from 0",
+    "Gates(*)": "numbers; a negative one never holds",
     "*(ridge=*)": "relative, above 0",
     "*(penalties=*)": "relative, above 0",
     "BM25(*)": "k1 from 0, b in 0..1",

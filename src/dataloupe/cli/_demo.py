@@ -19,7 +19,7 @@ from dataloupe.core import DenseAttribution, Question, Subsets
 from dataloupe.judge import LDS, lds
 from dataloupe.lab import Lab
 from dataloupe.learners import SGD
-from dataloupe.methods import TRAK, Datamodel, calibrate, calibration_removals
+from dataloupe.methods import TRAK, Datamodel, calibrate, calibration_removals, second_size
 from dataloupe.report import report
 
 
@@ -57,7 +57,8 @@ class Demo(Verb):
         asked = f"Which of {question.n:,} handwritten digits make a network read {question.m} others right?"
         out.say(f"[bold]{asked}[/]\n")
         with out.step(f"datamodel: {self.models:,} networks, each trained on its own half of the digits"):
-            datamodel = Datamodel(Subsets(n=question.n, count=self.models)).attribute(question, lab)
+            subsets = Subsets(n=question.n, count=self.models)
+            datamodel = Datamodel(subsets, amount=second_size(subsets)).attribute(question, lab)
         with out.step("TRAK: the gradients of 10 networks, its scale from 20 removals x 2 seeds"):
             trak = TRAK(models=10).attribute(question, lab)
             trak = calibrate(trak, lab.outcomes(question, calibration_removals(trak, seed=2), repeats=2))

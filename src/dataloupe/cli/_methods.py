@@ -22,6 +22,7 @@ from dataloupe.methods import (
     RandomScores,
     SequenceLength,
     TrainingLoss,
+    second_size,
 )
 from dataloupe.outputs import PredictionNorm
 
@@ -129,7 +130,9 @@ def _datamodel(question: Question, given: dict[str, Any]) -> AbstractAttributor:
         its = {name: given.pop(name) for name in sorted(PASSED_ON) if name in given}
         shared = {name: recipe[name] for name in METHODS[given["prior"]][1] if name in recipe}
         given["prior"] = _made(given["prior"], question, shared | its)
-    return Datamodel(Subsets(n=question.n, **recipe), **given)
+    subsets = Subsets(n=question.n, **recipe)
+    amount = None if given.get("estimator") == "lasso" else second_size(subsets)
+    return Datamodel(subsets, amount=amount, **given)
 
 
 def _d_trak(question: Question, given: dict[str, Any]) -> AbstractAttributor:

@@ -60,7 +60,7 @@ def from_sparse(
 ) -> DenseAttribution:
     """A sparse matrix ``[m, n]`` of scores, targets as rows, as an attribution; what it leaves out is 0.
 
-    Raises ``BadInput`` dl-879 (another kind of matrix).
+    Raises ``BadInput`` dl-880 (another kind of matrix).
 
     >>> a = from_sparse(csr_matrix([[0.0, -2.0, 0.5]]), Info("by hand"), bias=np.array([1.0]))
     >>> a.top(0, 1).tolist(), a.effect([[1]]).tolist()
@@ -68,7 +68,7 @@ def from_sparse(
     """
     if not issparse(matrix):
         raise BadInput(
-            "dl-879",
+            "dl-880",
             asked="scores in a sparse matrix",
             found=f"a {type(matrix).__name__}",
             do="give a matrix of scipy.sparse, or DenseAttribution(array, info)",

@@ -1,5 +1,6 @@
 """Methods: from a question to an attribution."""
 
+from dataloupe.methods._amount import second_size as second_size
 from dataloupe.methods._baselines import FeatureSimilarity as FeatureSimilarity
 from dataloupe.methods._baselines import GradientSimilarity as GradientSimilarity
 from dataloupe.methods._baselines import RandomScores as RandomScores

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from dataloupe._errors import BadInput
 from dataloupe._typing import Facts
 from dataloupe.core import Examples, check_settings
 from dataloupe.judge import Audit
@@ -57,13 +56,6 @@ class Gates:
     def __post_init__(self) -> None:
         """Check the settings."""
         check_settings(self, "dl-511")
-        if not (0 <= self.forget < math.inf and 0 <= self.elsewhere < math.inf):
-            raise BadInput(
-                "dl-511",
-                asked=f"gates of {self.forget:g} on the rows to forget and {self.elsewhere:g} elsewhere",
-                found="a number below 0, or infinity",
-                do="give numbers from 0, such as Gates(forget=0.25, elsewhere=2.0)",
-            )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
