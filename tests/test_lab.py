@@ -318,6 +318,7 @@ def right(tmp_path_factory):
 
 
 @pytest.mark.parametrize("fault", [Death, disk_full], ids=["killed", "disk full"])
+@pytest.mark.usefixtures("unchecked")
 def test_at_any_file_operation(tmp_path, monkeypatch, right, fault):
     digest, calls = right
     assert calls > 100
@@ -353,6 +354,7 @@ def test_ctrl_c_keeps_the_finished_units(tmp_path, right):
     assert open_store(tmp_path).digest() == right[0]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_killed_twenty_times_in_the_middle_of_training(tmp_path):
     """Real processes, kill -9 at random moments; the store ends as if nothing had happened."""
     epochs = 40

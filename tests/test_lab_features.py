@@ -77,6 +77,7 @@ def test_chunks_from_disk_are_what_is_in_memory(tmp_path, sketch):
     assert first.facts == again.facts and first.finite and first.facts["zero_rows"] == 0
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_killed_at_any_file_operation_no_more_than_a_chunk_is_lost(tmp_path, monkeypatch, made):
     counting = FaultyOS(None, Death, forever=True)
     with monkeypatch.context() as patch:

@@ -68,6 +68,7 @@ EXAMPLES_OF = [
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize(("name", "source", "made"), EXAMPLES_OF, ids=[name for name, *_ in EXAMPLES_OF])
+@pytest.mark.usefixtures("unchecked")
 def test_an_example_answers(name, source, made, monkeypatch, tmp_path):
     lines = (EXAMPLES / f"{name}.py").read_text()
     assert len(lines.splitlines()) <= 80

@@ -15,6 +15,8 @@ from dataloupe.apps import correlated_subsets, linear_residual
 from dataloupe.core import Examples, MemoryLab, Outcomes, Question
 from dataloupe.testing import RidgeLearner
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # many trainings: shapes are checked by other tests
+
 N, M = 40, 12
 
 

@@ -41,6 +41,7 @@ def world(seed, noise=0.3):
     return noisy, dataclasses.replace(noisy, learner=RidgeLearner(penalty=1.0)), influence
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_predicted_and_verified_intervals_cover_the_true_change():
     verified, predicted, verdicts = [], [], []
     for seed in range(10):

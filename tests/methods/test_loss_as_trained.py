@@ -15,6 +15,8 @@ from dataloupe.learners import SGD, Checkpoints, SklearnLearner
 from dataloupe.methods import TRAK, Influence
 from dataloupe.testing import blobs
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # many trainings: shapes are checked by other tests
+
 PENALTY = 5e-3
 EXACT = TRAK(models=1, ridge=2e-2, leverage=True)
 """The Newton step of a linear model, in all of its 8 to 21 parameters: without a sketch."""

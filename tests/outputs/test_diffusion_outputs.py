@@ -142,12 +142,14 @@ def asked(tmp_path_factory):
 
 
 @pytest.mark.parametrize("method", [TRAK(models=5, dim=64), Influence(models=5)], ids=["TRAK", "EK-FAC"])
+@pytest.mark.usefixtures("unchecked")
 def test_scores_predict_retraining(asked, method):
     """Their sign and order: the loss falls where rows are added that teach this sample's kind."""
     question, lab, truth = asked
     assert lds(method.attribute(question, lab), truth).interval[0] > 0.2
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_by_proxy(asked):
     question, lab, truth = asked
     norm, trak = outputs.PredictionNorm(DIFFUSION, repeats=20), TRAK(models=3, dim=64)
