@@ -42,8 +42,6 @@ from dataloupe.core._embeddings import with_dense_gradients as with_dense_gradie
 from dataloupe.core._examples import Card as Card
 from dataloupe.core._examples import Examples as Examples
 from dataloupe.core._examples import Rows as Rows
-from dataloupe.core._examples import check_ids as check_ids
-from dataloupe.core._examples import check_removals as check_removals
 from dataloupe.core._examples import gather as gather
 from dataloupe.core._examples import input_leaves as input_leaves
 from dataloupe.core._examples import map_inputs as map_inputs
@@ -60,6 +58,8 @@ from dataloupe.core._finetune import Stage as Stage
 from dataloupe.core._finetune import Tuned as Tuned
 from dataloupe.core._finetune import Tuning as Tuning
 from dataloupe.core._finetune import Turn as Turn
+from dataloupe.core._ids import check_ids as check_ids
+from dataloupe.core._ids import check_removals as check_removals
 from dataloupe.core._isolation import SHORT_SEED as SHORT_SEED
 from dataloupe.core._isolation import Generators as Generators
 from dataloupe.core._isolation import global_generators as global_generators

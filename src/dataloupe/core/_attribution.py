@@ -12,7 +12,8 @@ from dataloupe._errors import BadInput, CapabilityError, UnitsError
 from dataloupe._identity import array_digest, identity
 from dataloupe._typing import Array, Facts, Ids
 from dataloupe.core._direction import Better, Sign, check_better, raises_output
-from dataloupe.core._examples import Examples, check_ids, check_removals
+from dataloupe.core._examples import Examples
+from dataloupe.core._ids import check_ids, check_removals
 from dataloupe.core._learner import Removal
 from dataloupe.core._restore import check_stored_scores
 from dataloupe.core._scores import (
@@ -64,12 +65,12 @@ class Info:
         """Check the words; lists that come from JSON are tuples again."""
         check_better(self.better)
         check_settings(self, "dl-510")
-        if not self.method or not (self.fraction is None or 0 < self.fraction <= 1):
+        if not (self.fraction is None or 0 < self.fraction <= 1):
             raise BadInput(
                 "dl-510",
-                asked=f"an attribution by {self.method!r}, from models on a share of {self.fraction} of the data",
-                found="a method without a name, or no share above 0 up to 1",
-                do='give Info("the method\'s name"), and the share or None where nobody knows it',
+                asked=f"an attribution from models on a share of {self.fraction} of the data",
+                found="no share above 0 up to 1",
+                do="give the share, or None where nobody knows it",
             )
         object.__setattr__(self, "fitted", tuple(self.fitted))
 

@@ -11,7 +11,7 @@ from dataloupe._errors import BadInput
 from dataloupe._typing import Array, Facts, Ids
 from dataloupe.core._arrays import as_array
 from dataloupe.core._attribution import on_targets
-from dataloupe.core._examples import check_ids
+from dataloupe.core._ids import check_ids
 from dataloupe.core._learner import Removal
 from dataloupe.core._question import Question
 from dataloupe.core._settings import check_settings, checked

@@ -12,7 +12,7 @@ from dataloupe._errors import BadInput
 from dataloupe._identity import Stream, array_digest
 from dataloupe._typing import Array, Ids
 from dataloupe.core._arrays import as_array, whole_numbers
-from dataloupe.core._examples import check_ids
+from dataloupe.core._ids import check_ids
 from dataloupe.core._settings import check_settings, checked
 
 MAX_NUMBER = 2**31 - 1

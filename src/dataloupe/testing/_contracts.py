@@ -226,8 +226,8 @@ class OutputContract(abc.ABC):
         must(canonical(output) == canonical(self.output()), "two equal outputs have one identity")
 
     def test_declares_which_way_it_is_better(self) -> None:
-        """``better`` is "higher", "lower" or None: "helps" and "hurts" follow it, and no name is read."""
-        better = getattr(self.output(), "better", "nothing declared")
+        """``better`` is "higher", "lower" or None (as if it were left out): "helps" and "hurts" follow it."""
+        better = getattr(self.output(), "better", None)
         must(better in ("higher", "lower", None), f"an output declares `better`, not {better!r}")
 
     def test_shapes_agree(self) -> None:
