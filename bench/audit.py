@@ -6,10 +6,12 @@ Each part is a file of its own (``audit_NAME.py``) and runs by itself, too.
 """
 
 import argparse
+import datetime
 import importlib
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,17 +26,15 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    table: list[dict[str, str]] = []
+    parts: dict[str, Any] = json.loads(given.json.read_text()) if given.json and given.json.exists() else {}
     for part in given.only:
         rows = importlib.import_module(f"audit_{part}").measure(quick=given.quick)
-        table += [
-            {"part": part, "measured": what, "bar": bar, "figure": figure} for what, bar, figure in rows
-        ]
-    print()
-    for row in table:
-        print(f"{row['part']:10s} | {row['measured']} | {row['bar']} | {row['figure']}")
-    if given.json:
-        given.json.write_text(json.dumps({"quick": given.quick, "rows": table}, indent=1) + "\n")
+        table = [{"measured": what, "bar": bar, "figure": figure} for what, bar, figure in rows]
+        parts[part] = {"date": f"{datetime.date.today()}", "quick": given.quick, "rows": table}
+        for row in table:
+            print(f"{part:10s} | {row['measured']} | {row['bar']} | {row['figure']}", flush=True)
+        if given.json:  # parts that were measured before stay
+            given.json.write_text(json.dumps(dict(sorted(parts.items())), indent=1) + "\n")
 
 
 if __name__ == "__main__":
