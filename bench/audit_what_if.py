@@ -4,7 +4,7 @@
 
 The small digits (500 rows, 100 targets, MLP 64-32-10). Two hundred questions a method: 100 about rows at random (1 to
 50 of them) and 100 about the rows of a target's largest scores (1, 4 and 10 %). Truth: the mean of 64 pairs of
-retrainings. Verdicts rest on 8 pairs of other seeds. Every method is calibrated on 20 removals x 2 seeds (48 trainings)
+retrainings. Verdicts rest on 8 pairs of other seeds. Every method is calibrated on 30 removals x 2 seeds (68 trainings)
 five times, with other removals each time, and all are counted. Controls: the calibrated TRAK with its scores set to 0,
 shuffled over the rows, turned round or tripled, its law of removals as it was; and random and shuffled scores that were
 calibrated as the methods are. About ten minutes on one core; retrainings stay in runs/audit.

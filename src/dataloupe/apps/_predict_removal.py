@@ -17,7 +17,7 @@ NEAR_ALL = 0.9
 
 HOW = (
     "calibrate on removals for one: dataloupe.calibrate(attribution, lab.outcomes(question, "
-    "dataloupe.calibration_removals(attribution), repeats=2)), 48 trainings"
+    "dataloupe.calibration_removals(attribution), repeats=2)), 68 trainings"
 )
 
 

@@ -59,7 +59,7 @@ class Demo(Verb):
         with out.step(f"datamodel: {self.models:,} networks, each trained on its own half of the digits"):
             subsets = Subsets(n=question.n, count=self.models)
             datamodel = Datamodel(subsets, amount=second_size(subsets)).attribute(question, lab)
-        with out.step("TRAK: the gradients of 10 networks, its scale from 20 removals x 2 seeds"):
+        with out.step("TRAK: the gradients of 10 networks, its scale from 30 removals x 2 seeds"):
             trak = TRAK(models=10).attribute(question, lab)
             trak = calibrate(trak, lab.outcomes(question, calibration_removals(trak, seed=2), repeats=2))
         with out.step("the truth to judge by: 100 fresh halves x 2 seeds, retrained"):

@@ -44,8 +44,8 @@ class WhatIf(Asking):
     """or: so many rows that help this target most"""
     verify: Number = 8
     """how many pairs of retrainings check the prediction (0: none)"""
-    calibration: Number = 20
-    """on how many removals, 2 seeds each, effects are calibrated: (20 + 4) * 2 trainings (0: on none)"""
+    calibration: Number = 30
+    """on how many removals, 2 seeds each, effects are calibrated: (30 + 4) * 2 trainings (0: on none)"""
     only: Text = ""
     """use the attribution whose method's name begins so"""
     seed: Number = 0

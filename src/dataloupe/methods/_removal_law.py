@@ -29,7 +29,7 @@ AT_ONCE = 1 << 24
 
 @checked("dl-724")
 def calibration_removals(
-    attribution: Attribution, *, count: int = 20, limit: float = 0.1, seed: int = 0
+    attribution: Attribution, *, count: int = 30, limit: float = 0.1, seed: int = 0
 ) -> Subsets:
     """Removals to calibrate on: of sizes up to ``limit`` of the data, half of them the top rows of a target.
 
@@ -54,7 +54,7 @@ def calibration_removals(
             "dl-724",
             asked=f"{count} calibration removals of at most {limit:g} of the data",
             found="fewer than 10, or a limit outside (0, 0.5]",
-            do="give count=20 and limit=0.1, say",
+            do="give count=30 and limit=0.1, say",
         )
     n, stream = attribution.n, Stream.root(seed)("calibration removals")
     targets = np.argsort(stream("targets").bits(np.arange(attribution.m)), kind="stable")
