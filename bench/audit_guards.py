@@ -63,9 +63,9 @@ def masked_encoder() -> tuple[Question, TorchModel]:
     )
     torch.manual_seed(0)
     module = BertForSequenceClassification(config).eval()
-    ids = torch.randint(1, 500, (512, 32))
-    mask = (torch.arange(32) < torch.randint(8, 33, (512, 1))).long()
-    data = dl.Examples({"input_ids": ids * mask, "attention_mask": mask}, labels=torch.randint(0, 2, (512,)))
+    ids = torch.randint(1, 500, (2048, 32))
+    mask = (torch.arange(32) < torch.randint(8, 33, (2048, 1))).long()
+    data = dl.Examples({"input_ids": ids * mask, "attention_mask": mask}, labels=torch.randint(0, 2, (2048,)))
     source = dl.Checkpoints(module, module.state_dict())
     return Question(source, data, data[:4], dl.outputs.margin), torch_model(source.models()[0])
 
