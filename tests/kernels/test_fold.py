@@ -64,3 +64,16 @@ def test_threads_share_the_lines_and_change_nothing(threads, shared, monkeypatch
         torch.set_num_threads(before)
     assert torch.equal(one, many)
     assert asked == [threads - 1] * (threads - 1), "the work is enough to be shared"
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_fewer_rows_than_lines_are_refused():
+    """The compiled loop would read what lies behind them."""
+    with pytest.raises(ValueError, match="1 rows"):
+        fold_add(
+            torch.zeros(3, 8), torch.ones(1, 1, 2), torch.ones(3, 2), torch.zeros(1, 2).long(), torch.ones(2)
+        )
+    with pytest.raises(ValueError, match="2 scales"):
+        fold_add(
+            torch.zeros(3, 8), torch.ones(3, 1, 2), torch.ones(2, 2), torch.zeros(1, 2).long(), torch.ones(2)
+        )

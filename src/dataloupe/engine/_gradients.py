@@ -110,14 +110,17 @@ class Featuriser:
         rows = min(SAMPLED, self.ready.at_once, len(self.ready.pairs))
         spread = spread_rows(len(self.ready.pairs), rows)
         out = torch.zeros(rows, self.projection.width, device=self.ready.compute.on)
-        exact = torch.zeros(rows, rows, dtype=torch.float64)
+        whole: dict[str, Tensor] = {}  # [rows, numbers] of every parameter; rows may come one by one
 
-        def use(name: str, uses: list[Contribution], _: slice) -> None:
+        def use(name: str, uses: list[Contribution], where: slice) -> None:
             product = torch.stack([one.product().flatten(1).float() for one in uses]).sum(0)
-            exact.add_((product @ product.T).double().cpu())
-            self.projection.add(out, name, *uses)
+            whole.setdefault(name, product.new_zeros(rows, product.shape[1]))[where] += product
+            self.projection.add(out[where], name, *uses)
 
         self.ready.batch(self.ready.pairs[spread], use, slice(0, rows))
+        exact = torch.zeros(rows, rows, dtype=torch.float64)
+        for product in whole.values():
+            exact += (product @ product.T).double().cpu()
         size = exact.diagonal().sqrt()
         pairs = torch.triu_indices(rows, rows)
         sketched = out.double().cpu()

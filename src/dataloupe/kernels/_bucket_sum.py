@@ -25,6 +25,10 @@ def bucket_add(
     with the same bits), rows shared between torch's threads; on a GPU the triton kernel of the same name, if
     triton is there; elsewhere :func:`bucket_add_reference`.
     """
+    if rows.shape != (len(out), len(buckets)) or len(signs) != len(
+        buckets
+    ):  # the loop does not look where it writes
+        raise ValueError(f"rows {tuple(rows.shape)} and {len(buckets)} buckets for {len(out)} lines")
     if rows.device.type != "cpu":
         fast = on_gpu(rows)
         (fast.bucket_add if fast else bucket_add_reference)(out, rows, buckets, signs)

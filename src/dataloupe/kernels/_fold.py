@@ -29,6 +29,11 @@ def fold_add(
     shared between torch's threads; on a GPU the triton kernel of the same name, if triton is there; elsewhere
     :func:`fold_add_reference`.
     """
+    shared = {len(part) for part in (scales, turns)} - {1}
+    if len(rows) != len(out) or not shared <= {len(out)}:  # the compiled loop does not look where it reads
+        raise ValueError(
+            f"{len(rows)} rows, {len(scales)} scales and {len(turns)} turns for {len(out)} lines"
+        )
     if rows.device.type != "cpu":
         fast = on_gpu(rows)
         (fast.fold_add if fast else fold_add_reference)(out, rows, scales, turns, signs)
