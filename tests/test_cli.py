@@ -326,6 +326,35 @@ def test_show_is_top(run: Run, lab: Path, asked: str) -> None:
     assert all(str(example["row"]) in out for example in facts["helps"] + facts["hurts"])
 
 
+@pytest.mark.parametrize("better", ["higher", "lower", None])
+def test_show_says_which_way_the_output_is_better(run: Run, tmp_path: Path, better: Any) -> None:
+    """Of a loss the rows that lower it help, and no row stands where it does the opposite, or nothing."""
+    words, first = (
+        (("raises", "lowers") if better is None else ("helps", "hurts")),
+        -1 if better == "lower" else 1,
+    )
+    scores = first * np.array([[2.0, 0.0, -1.0, 3.0], [1.0, 0.0, 0.0, 0.0]], np.float32)
+    Lab(tmp_path).put(
+        "attribution",
+        {"by": "hand"},
+        *DenseAttribution(scores, Info("hand", output="it", better=better)).to_arrays(),
+    )
+    _, out, _ = run("show", tmp_path, "--target", 0, "--top", 3, "--json")
+    facts = json.loads(out)
+    assert [[(one["row"], one["score"]) for one in facts[word]] for word in words] == [
+        [(3, 3.0 * first), (0, 2.0 * first)],
+        [(2, -1.0 * first)],
+    ]
+    _, out, _ = run("show", tmp_path, "--target", 1, "--top", 3)
+    said = " ".join(out.split())
+    assert f"{words[0]} label score {words[1]} label score 0 {first:+d} none" in said
+    assert {
+        "higher": "helps: having it raises the it; hurts: lowers it",
+        "lower": "helps: having it lowers the it; hurts: raises it",
+        None: "raises: having it raises the it; lowers: lowers it",
+    }[better] in said
+
+
 def test_show_lists_a_lab(run: Run, lab: Path) -> None:
     code, out, _ = run("show", lab)
     assert code == 0

@@ -1,5 +1,6 @@
 """``groups`` and the effect size of ``plan``, on the command line."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from command_line import Run
 from dataloupe import apps
 from dataloupe.cli import _plan
 from dataloupe.cli._base import load_question
-from dataloupe.core import Subsets
+from dataloupe.cli._groups import _overall_table
+from dataloupe.core import Outcomes, Subsets
 from dataloupe.lab import Lab
 from dataloupe.store import LocalStore
 
@@ -101,6 +103,26 @@ def test_numbers_as_labels_are_no_groups(run: Run, asked: str, tmp_path: Path) -
 
 
 # --- plan ---
+
+
+@pytest.mark.parametrize(
+    ("better", "colours"),
+    [
+        ("higher", ["bold green", "bold red"]),
+        ("lower", ["bold red", "bold green"]),
+        (None, ["bold green", "bold red"]),
+    ],
+)
+def test_a_group_that_helps_is_green(better: str | None, colours: list[str]) -> None:
+    """What raises a loss hurts."""
+    groups = np.arange(12) % 4
+    masks = Subsets(12, 40, kind="groups", groups=groups).masks()
+    values = (masks[:, 0] * 1.0 - masks[:, 1])[:, None]
+    noise = np.random.default_rng(0).normal(size=values.shape) * 0.01
+    found = apps.group_influences(Outcomes.from_arrays(masks, values + noise), groups)
+    table = _overall_table(dataclasses.replace(found, provenance={"better": better}), "output")
+    names, styles = list(table.columns[0].cells), [str(row.style) for row in table.rows]
+    assert (names[0], names[-1]) == ("0", "1") and [styles[0], styles[-1]] == colours
 
 
 def test_plan_says_which_weight_is_found(run: Run, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,6 +228,37 @@ def test_only_examples_of_the_right_sign_are_shown(tmp_path: Path, trak) -> None
     assert "No training example helps" in second.one("div", "helps").text
 
 
+@pytest.mark.parametrize(
+    ("better", "words", "first"),
+    [
+        ("higher", ("helps", "hurts"), 1.0),
+        ("lower", ("helps", "hurts"), -1.0),
+        (None, ("raises", "lowers"), 1.0),
+    ],
+)
+def test_what_is_good_for_the_target_stands_first_in_its_colour(
+    tmp_path: Path, trak, better, words, first
+) -> None:
+    """Of a loss the rows that lower it help; an output without a direction is raised and lowered."""
+    scores = np.zeros((M, N))
+    scores[0, [4, 7, 9, 11]] = np.array([2.0, 1.0, -1.0, -3.0]) * first
+    info = dataclasses.replace(trak.info, better=better, output="value")
+    tree = page(report(tmp_path / "a.html", dataclasses.replace(trak, scores=scores, info=info), targets=[0]))
+    card = tree.one("article", "target-card")
+    assert [node.text for node in card.all("h4")] == [word.capitalize() for word in words]
+    for word, tone, turn, ids in zip(
+        words, ("accent", "warm"), (1, -1), (["#4", "#7"], ["#11", "#9"]), strict=True
+    ):
+        items = card.one("div", word).all("li")
+        assert [item.one("span", "number").text for item in items] == ids
+        assert all(turn * first * number(item.one("span", "score").text) > 0 for item in items)
+        assert [item.all("rect", "fill")[0].attributes["class"] for item in items] == [f"fill {tone}"] * 2
+    said = tree.one("section", "reading").text
+    assert ("helps when having it in the training data lowers" in said) == (better == "lower")
+    assert ("neither is better by itself" in said) == (better is None)
+    assert {node.attributes["class"] for node in tree.one("section", "reading").all("em")} == set(words)
+
+
 def test_default_targets_are_a_cross_section_of_the_lds(tmp_path: Path, trak) -> None:
     rank = make_lds(per_target=np.linspace(0.9, -0.2, M)[np.random.default_rng(0).permutation(M)])
     tree = page(report(tmp_path / "a.html", trak, rank))

@@ -203,6 +203,13 @@ def test_groups_are_bars_and_what_stands_out_is_marked(tmp_path: Path, rng) -> N
     assert "every subset keeps the same number of groups" in panel.one("ul", "notes").text
 
 
+def test_a_group_that_raises_a_loss_has_the_colour_of_what_hurts(tmp_path: Path, rng) -> None:
+    found = make_groups(rng, provenance={"better": "lower"})
+    *lines, _ = finding(report(tmp_path / "a.html", found)).one("figure", "chart").all("div", "line")
+    assert [line.one("span", "name").text for line in (lines[0], lines[-1])] == ["cats", "bees"]
+    assert len(lines[0].all("line", "warm")) == len(lines[-1].all("line", "accent")) == 1
+
+
 def test_many_groups_and_outputs_are_counted(tmp_path: Path, rng) -> None:
     panel = finding(report(tmp_path / "a.html", make_groups(rng, m=12)))
     assert len(panel.all("figure", "chart")) == 10 and "2 more outputs are not shown." in panel.text

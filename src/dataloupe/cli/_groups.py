@@ -20,7 +20,7 @@ from dataloupe.apps import (
 )
 from dataloupe.cli._base import Asking, Number, Out, Result, Text, quoted
 from dataloupe.cli._uses import keep_use
-from dataloupe.core import Examples, Outcomes, Question, Subsets
+from dataloupe.core import Examples, Outcomes, Question, Subsets, raises_output
 
 Kind = Literal["fixed", "independent"]
 Estimator = Literal["means", "regression"]
@@ -133,7 +133,7 @@ def target_classes(question: Question) -> Array | None:
 
 
 def _overall_table(found: GroupInfluences, output: str) -> Table:
-    """A line a group, the most helpful first."""
+    """A line a group, what raises the output most first."""
     sizes = np.bincount(found.member)
     title = f"influence on the mean {output}, from {found.subsets} models"
     table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
@@ -167,6 +167,8 @@ def _class_table(found: GroupInfluences, targets: list[str]) -> Table:
 
 
 def _style(found: GroupInfluences, row: int, group: int) -> str:
+    """Green for a group that helps (of an output of no direction: raises it), red for the others; dim if it may be nothing."""
     if not found.found[row, group]:
         return "dim"
-    return "bold green" if found.influence[row, group] > 0 else "bold red"
+    raises = found.influence[row, group] > 0
+    return "bold green" if raises == raises_output("helps", found.provenance.get("better")) else "bold red"

@@ -16,7 +16,7 @@ from dataloupe.cli._attribute import facts_of
 from dataloupe.cli._base import MaybeNumber, Number, Out, Place, Result, Text, Verb, quoted
 from dataloupe.cli._folder import attributions, one
 from dataloupe.cli._uses import kept
-from dataloupe.core import DenseAttribution, Examples, Sign, sign_words
+from dataloupe.core import DenseAttribution, Examples, Sign, raises_output, sign_words
 from dataloupe.lab import Lab
 
 PIXELS = 14
@@ -82,10 +82,9 @@ def top_facts(attribution: DenseAttribution, target: int, k: int) -> dict[str, A
     scores = attribution.rows([target])[0]
     facts: dict[str, Any] = {"method": attribution.info.method, "units": attribution.units}
     for sign in sign_words(attribution.info.better):
-        rows = attribution.top(target, k, sign=sign)
         facts[sign] = [
-            {"row": int(row), "score": float(scores[row]), "label": label_of(attribution.train, int(row))}
-            for row in rows
+            {"row": row, "score": float(scores[row]), "label": label_of(attribution.train, row)}
+            for row in _strongest(attribution, target, k, sign)
         ]
     return facts
 
@@ -113,6 +112,13 @@ def meaning(attribution: DenseAttribution) -> str:
     return f"helps: having it {ways[0]} the {output}; hurts: {ways[1]} it"
 
 
+def _strongest(attribution: DenseAttribution, target: int, k: int, sign: Sign) -> list[int]:
+    """The k rows that do most of what the word says; those that do the opposite, or nothing, left out."""
+    scores = attribution.rows([target])[0]
+    turn = 1 if raises_output(sign, attribution.info.better) else -1
+    return [row for row in attribution.top(target, k, sign=sign).tolist() if turn * scores[row] > 0]
+
+
 def _side(attribution: DenseAttribution, target: int, k: int, sign: Sign, pictures: bool) -> Table:
     colour = "cyan" if sign in ("helps", "raises") else "dark_orange"
     scores = attribution.rows([target])[0]
@@ -121,9 +127,11 @@ def _side(attribution: DenseAttribution, target: int, k: int, sign: Sign, pictur
     shown = pictures and data is not None and data.images is not None
     for column in (sign, "label", "score", *([""] if shown else [])):
         table.add_column(column, justify="right" if column == "score" else "left", vertical="middle")
-    for row in attribution.top(target, k, sign=sign).tolist():
+    for row in _strongest(attribution, target, k, sign):
         cells: list[Any] = [str(row), Line(label_of(data, row)), f"{scores[row]:+.3g}"]
         table.add_row(*cells, *([picture_of(data, row)] if shown else []))
+    if not table.row_count:
+        table.add_row("none")
     return table
 
 

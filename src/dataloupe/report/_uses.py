@@ -31,6 +31,7 @@ from dataloupe.report._judged import Chart, Line, Plot, Verdict
 from dataloupe.report._panel import Entry, Panel, example_of, target_of
 from dataloupe.report._parts import Method, Use
 from dataloupe.report._receipt import receipt_panel, receipt_sentence
+from dataloupe.report._tokens import tone_of
 from dataloupe.report._words import HARD_SPACE, between, capital, count, fixed, in_scale, share, signed
 from dataloupe.unlearning import Receipt
 
@@ -240,7 +241,8 @@ def _groups(found: GroupInfluences) -> Panel:
 
 
 def _influences(found: GroupInfluences, j: int) -> Chart:
-    """The groups from the most to the least helpful."""
+    """The groups from what raises the output most to what lowers it most, in the colours of what helps and hurts."""
+    better = found.provenance.get("better")
     order = np.argsort(-found.influence[j], kind="stable")
     left_out = len(order) - 2 * GROUPS
     if left_out > 0:
@@ -251,7 +253,7 @@ def _influences(found: GroupInfluences, j: int) -> Chart:
     for g in order.tolist():
         value, stands_out = float(found.influence[j, g]), bool(found.found[j, g])
         ends = float(found.low[j, g]), float(found.high[j, g])
-        tone = "quiet" if not stands_out else "accent" if value > 0 else "warm"
+        tone = tone_of(value, better) if stands_out else "quiet"
         drawn = strip(Strip(scale, value, ends, tone, bar=True))
         words = f"{signed(in_scale(value, largest))} {between(ends, largest)}"
         remark = "stands out" if stands_out else f"q{HARD_SPACE}={HARD_SPACE}{fixed(float(found.q[j, g]))}"
