@@ -12,7 +12,7 @@ from dataloupe._identity import identity
 from dataloupe.core import Examples, make_batch, train
 from dataloupe.learners import SGD, Chain, Flip, Shift
 from dataloupe.learners._stacked import channels_last
-from dataloupe.testing import LearnerContract
+from dataloupe.testing import LearnerContract, blobs
 
 
 def mlp():
@@ -226,6 +226,14 @@ def test_what_cannot_be_repeated_is_refused():
         list(SGD(normed, batch_size=13).batches(torch.ones(40), seed=0))
     with pytest.raises(BadInput, match="dl-214.*labels"):
         SGD(mlp).train(Examples(torch.randn(4, 6)), torch.ones(4), seed=0)
+
+
+@pytest.mark.parametrize("removal", ["repack", "mask"])
+def test_a_training_that_keeps_nothing_is_refused(removal):
+    """It gave the untrained model."""
+    learner = SGD(mlp, removal=removal, epochs=1)
+    with pytest.raises(BadInput, match="dl-218.*SGD of Sequential on 48 examples.*nothing is kept"):
+        learner.train(blobs(), torch.zeros(48), seed=0)
 
 
 def test_frozen_parameters_stay():

@@ -315,6 +315,20 @@ def test_a_single_class_is_refused():
         SklearnLearner.ridge_classifier().train(data, (data.labels == 2).float(), seed=0)
 
 
+@pytest.mark.parametrize("lab", ["in memory", "in a folder"])
+def test_a_refused_training_says_which_it_was(lab, tmp_path):
+    data = blobs()
+    question = Question(SklearnLearner.ridge_classifier(), data, data[:4], outputs.margin)
+    masks = np.ones((3, 48), dtype=bool)
+    masks[2] = (data.labels == 2).numpy()
+    made = MemoryLab() if lab == "in memory" else Lab(tmp_path, progress=False, workers=1)
+    with pytest.raises(
+        BadInput,
+        match=r"dl-843.* on 16 kept rows on subset 2, repeat 0 \(seed \d+\); found: the single class 2",
+    ):
+        made.outcomes(question, Subsets.listed(masks), repeats=2)
+
+
 @pytest.mark.parametrize(
     ("labels", "found"),
     [

@@ -43,10 +43,15 @@ def trained(
 ) -> Model:
     """``learner.train`` under generators keyed by the seed; ``where`` tells an error which training it was.
 
-    Raises ``TrainingError`` dl-262 from whatever users' code raises, ``BadInput`` dl-264 where no model comes out.
+    Errors of ours that the learner raises say it, too. Raises ``TrainingError`` dl-262 from whatever users' code raises, ``BadInput`` dl-264 where no model comes out.
     """
     short = learner_seed(learner, seed)
-    with isolated(short % SHORT_SEED), training_errors(f"{name_of(learner)}{where} (seed {short})"):
+    said = f"{where} (seed {short})"
+    with (
+        isolated(short % SHORT_SEED),
+        training_errors(name_of(learner) + said),
+        _errors_say(said if where else ""),
+    ):
         model = learner.train(data, weights, seed=short)
     if not callable(getattr(model, "predict", None)):
         raise BadInput(
@@ -56,6 +61,18 @@ def trained(
             do="return an object with predict(inputs), such as dataloupe.TorchModel(module, params)",
         )
     return model
+
+
+@contextmanager
+def _errors_say(where: str) -> Iterator[None]:
+    """Within it, an error of ours says which training it was; its code stays."""
+    try:
+        yield
+    except DataloupeError as error:
+        if not where:
+            raise
+        asked = f"{error.asked}{where}"
+        raise type(error)(error.code, asked=asked, found=error.found, do=error.do) from error
 
 
 @contextmanager

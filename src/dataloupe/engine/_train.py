@@ -129,9 +129,12 @@ class Trainings(NamedTuple):
 
     def words(self, start: int, stop: int) -> str:
         """Some of them in an error message."""
-        subset, repeat = self.places[start]
         more = f" and {stop - start - 1} more" if stop - start > 1 else ""
-        return f" on subset {subset}, repeat {repeat}{more} (seed {self.seeds[start]})"
+        return f"{self._place(start)}{more} (seed {self.seeds[start]})"
+
+    def _place(self, i: int) -> str:
+        subset, repeat = self.places[i]
+        return f" on subset {subset}, repeat {repeat}"
 
     def one(self, i: int) -> tuple[Model, Array]:
         """A model of ``learner.train``, and the outputs."""
@@ -139,9 +142,8 @@ class Trainings(NamedTuple):
             must_train(self.question.learner),
             torch.from_numpy(self.masks[i].astype(np.float32)),
         )
-        where = self.words(i, i + 1)
-        model = trained(learner, self.question.train, weights, seed=self.seeds[i], where=where)
-        with training_errors(f"the outputs of {name_of(learner)}{where}"):
+        model = trained(learner, self.question.train, weights, seed=self.seeds[i], where=self._place(i))
+        with training_errors(f"the outputs of {name_of(learner)}{self.words(i, i + 1)}"):
             return model, self.question.measure(model)
 
 

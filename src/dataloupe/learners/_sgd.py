@@ -62,7 +62,7 @@ class SGD:
 
     Same in, same out: order, initial numbers, augmentation and noise are keyed by (seed, epoch, example id). The
     factory may draw from the global generators of torch, NumPy and Python; it is called under forked, keyed ones. Modules with
-    dropout are refused (dl-212), BatchNorm under ``mask`` too (dl-213).
+    dropout are refused (dl-212), BatchNorm under ``mask`` too (dl-213), and weights that are all 0 (dl-218).
 
     >>> learner = SGD(lambda: nn.Linear(2, 2), epochs=3, lr=0.5, batch_size=4)
     >>> data = Examples(torch.eye(2), labels=torch.tensor([0, 1]))
@@ -108,6 +108,13 @@ class SGD:
         """Every epoch the rows in a fresh order, keyed by (seed, epoch, example id), in blocks of the batch size."""
         rows = np.arange(len(weights)) if self.removal == "mask" else np.flatnonzero(weights.numpy())
         per_epoch = -(-len(rows) // self.batch_size)
+        if not bool((weights != 0).any()):
+            raise BadInput(
+                "dl-218",
+                asked=f"{self.name} on {len(weights)} examples",
+                found="weights that are all 0: nothing is kept",
+                do="give a weight of 1 to each row to train on, such as torch.ones(n) for all of them",
+            )
         if self.couples_rows and len(rows) % self.batch_size == 1:
             raise BadInput(
                 "dl-216",
