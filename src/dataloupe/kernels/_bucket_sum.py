@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dataloupe._errors import BadInput
 from dataloupe.kernels._on_gpu import on_gpu
 
 
@@ -25,10 +26,14 @@ def bucket_add(
     with the same bits), rows shared between torch's threads; on a GPU the triton kernel of the same name, if
     triton is there; elsewhere :func:`bucket_add_reference`.
     """
-    if rows.shape != (len(out), len(buckets)) or len(signs) != len(
-        buckets
-    ):  # the loop does not look where it writes
-        raise ValueError(f"rows {tuple(rows.shape)} and {len(buckets)} buckets for {len(out)} lines")
+    fits = rows.shape == (len(out), len(buckets)) and len(signs) == len(buckets)
+    if not fits:  # the compiled loop does not look where it writes
+        raise BadInput(
+            "dl-726",
+            asked=f"sums of {len(buckets)} buckets into {len(out)} lines",
+            found=f"rows of shape {tuple(rows.shape)} and {len(signs)} signs",
+            do="give a row for every line, and a number and a sign for every bucket",
+        )
     if rows.device.type != "cpu":
         fast = on_gpu(rows)
         (fast.bucket_add if fast else bucket_add_reference)(out, rows, buckets, signs)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dataloupe._errors import BadInput
 from dataloupe.kernels._bucket_sum import bucket_add_reference
 from dataloupe.kernels._on_gpu import on_gpu
 
@@ -31,8 +32,11 @@ def fold_add(
     """
     shared = {len(part) for part in (scales, turns)} - {1}
     if len(rows) != len(out) or not shared <= {len(out)}:  # the compiled loop does not look where it reads
-        raise ValueError(
-            f"{len(rows)} rows, {len(scales)} scales and {len(turns)} turns for {len(out)} lines"
+        raise BadInput(
+            "dl-726",
+            asked=f"a fold into {len(out)} lines",
+            found=f"{len(rows)} rows, {len(scales)} scales and {len(turns)} turns",
+            do="give a row for every line, and scales and turns for every line or for all of them",
         )
     if rows.device.type != "cpu":
         fast = on_gpu(rows)
