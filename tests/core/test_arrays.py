@@ -307,3 +307,33 @@ def test_numbers_that_are_not_finite_are_found_in_any_block(dtype, monkeypatch):
     assert arrays.first_rows_not_finite(torch.from_numpy(x)) == (13, 15)
     with pytest.raises(BadInput, match="dl-105.*infinity.*row 15"):
         Examples(x)
+
+
+class PolarsLike:
+    """A polars frame as it gives itself to NumPy: a date beside numbers becomes a number of days or microseconds."""
+
+    columns = ("a", "b")
+
+    def __init__(self, *temporal):
+        kinds = {
+            flag: type("Kind", (), {"is_temporal": staticmethod(lambda flag=flag: flag)}) for flag in (0, 1)
+        }
+        self.dtypes = [kinds[name in temporal] for name in self.columns]
+
+    def __getitem__(self, name):
+        return self.__array__()[:, self.columns.index(name)]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array([[1.0, 18262.0], [2.0, 18263.0]], dtype)
+
+    def __len__(self):
+        return 2
+
+
+def test_a_column_of_dates_beside_numbers_is_refused():
+    """polars gave the microseconds since 1970 as a feature, without a word."""
+    assert Examples(PolarsLike()).inputs.tolist() == [[1.0, 18262.0], [2.0, 18263.0]]
+    with pytest.raises(BadInput, match="dl-125.*inputs as numbers.*dates or durations in the columns 'b'"):
+        Examples(PolarsLike("b"))
+    with pytest.raises(BadInput, match=r"dl-125.*in the columns 'a', 'b'"):
+        Examples(torch.zeros(2, 1), labels=PolarsLike("a", "b"))

@@ -16,6 +16,7 @@ from dataloupe.core._containers import (
     check_hidden,
     check_source,
     column_names,
+    columns_of_dates,
     is_pythons_own,
     listed,
     no_array,
@@ -74,6 +75,8 @@ def as_tensor(given: Any, part: str) -> Tensor:
     if rows is not None and rows and all(isinstance(row, Tensor) for row in rows):
         return _stacked([_checked(row, part, rows_only=False) for row in rows], part)
     array = as_array(given if rows is None else rows, part)
+    if dates := columns_of_dates(given):
+        raise _of_dates(part, f" in the columns {', '.join(map(repr, dates))}")
     if array.dtype.kind == "O":
         array = _array_of_objects(array, part)
     _check_kind(array, part, _columns_of_text(given))
@@ -263,6 +266,15 @@ def _array_of_objects(array: Array, part: str) -> Array:
         raise ragged(rows, part) from error
 
 
+def _of_dates(part: str, where: str = "") -> BadInput:
+    return BadInput(
+        "dl-125",
+        asked=f"{part} as numbers",
+        found=f"dates or durations{where}",
+        do='give numbers: (x - x.min()) / np.timedelta64(1, "D")',
+    )
+
+
 def _columns_of_text(frame: Any) -> str:
     """The columns of a data frame that hold no numbers, in words; nothing for anything else."""
     names = column_names(frame)
@@ -292,8 +304,8 @@ def _check_kind(array: Array, part: str, columns: str) -> None:
             else "turn text into numbers first (a tokenizer, codes of a column), and show it by Examples(texts=...)",
         )
     if kind in "mM":
-        found, do = "dates or durations", 'give numbers: (x - x.min()) / np.timedelta64(1, "D")'
-    elif kind == "O":
+        raise _of_dates(part)
+    if kind == "O":
         found, do = (
             _odd_object(array),
             "turn every cell into a number first; codes for categories, np.nan where a value is missing",

@@ -20,6 +20,15 @@ def column_names(frame: Any) -> list[Any] | None:
     return list(getattr(frame, "column_names", frame.columns))
 
 
+def columns_of_dates(frame: Any) -> list[Any]:
+    """The columns of dates, times and durations of a polars frame, which beside numbers would be read as microseconds."""
+    names = column_names(frame)
+    if names is None:
+        return []
+    kinds = zip(names, getattr(frame, "dtypes", ()), strict=False)
+    return [name for name, kind in kinds if getattr(kind, "is_temporal", bool)()]
+
+
 def rows_of_list(given: Any, part: str) -> list[Any] | None:
     """The rows of a list; None for anything that is no list."""
     check_source(given, part)
