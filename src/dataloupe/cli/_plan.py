@@ -14,9 +14,9 @@ from dataloupe._typing import Facts
 from dataloupe.apps import detectable, models_needed, sigma_of
 from dataloupe.cli._base import MaybeNumber, MaybeShare, Out, Result, Text, Verb, load_question
 from dataloupe.cli._methods import Settings
-from dataloupe.core import OK, Learner, Needs, Outcomes, Question, Subsets, boundary_note
+from dataloupe.core import OK, Learner, Outcomes, Question, Subsets, boundary_note
 from dataloupe.lab import Lab
-from dataloupe.methods import GradientSimilarity
+from dataloupe.methods import Datamodel, GradientSimilarity
 
 PROBE_SECONDS = 3.0
 PROBE_MODELS = 64
@@ -44,20 +44,22 @@ class Plan(Verb):
         """Ask the method what it needs; time a little of it in a lab that is thrown away."""
         question = load_question(self.question)
         self._check()
-        needs = self.settings.attributor(question).needs(question)
+        method = self.settings.attributor(question)
+        needs = method.needs(question)
+        fraction = method.subsets.fraction if isinstance(method, Datamodel) else needs.fraction
         train, gradient, pilot = 0.0, 0.0, None
         with tempfile.TemporaryDirectory() as folder, out.step("a short probe on this machine"):
             lab = Lab(folder, workers=self.workers, progress=False)
             if needs.trainings and isinstance(question.learner, Learner):
                 train, pilot = seconds_per_training(
-                    question, lab, needs.fraction, needs.trainings, 2 if self.effect is None else PILOT
+                    question, lab, fraction, needs.trainings, 2 if self.effect is None else PILOT
                 )
             if needs.gradient_passes:
                 gradient = seconds_per_gradient_pass(question, lab)
         seconds = needs.trainings * train + needs.gradient_passes * gradient
         found: Facts = {}
-        if pilot is not None and self.settings.method == "datamodel":
-            found = detection(question, needs, pilot, self.effect)
+        if pilot is not None and isinstance(method, Datamodel):
+            found = detection(question, method.subsets, pilot, self.effect)
         facts = {
             "method": self.settings.method,
             "trainings": needs.trainings,
@@ -101,7 +103,7 @@ class Plan(Verb):
             models_needed(self.effect, sigma=1.0)  # refuses what is no effect
 
 
-def detection(question: Question, needs: Needs, pilot: Outcomes, effect: float | None) -> Facts:
+def detection(question: Question, subsets: Subsets, pilot: Outcomes, effect: float | None) -> Facts:
     """Which weight of an example so many models find, and how many find ``effect``; sigma is the median target's.
 
     Power 80 %, level 5 % over all examples. Nothing where the pilot is too small or says that nothing varies.
@@ -112,10 +114,10 @@ def detection(question: Question, needs: Needs, pilot: Outcomes, effect: float |
     if sigma == 0:
         return {}
     facts: Facts = {"sigma": sigma, "pilot": pilot.subsets.count, "effect": effect}
-    facts["detectable"] = detectable(needs.trainings, sigma, fraction=needs.fraction, comparisons=question.n)
+    facts["detectable"] = detectable(subsets.count, sigma, fraction=subsets.fraction, comparisons=question.n)
     if effect is not None:
         facts["models_for_effect"] = models_needed(
-            effect, sigma, fraction=needs.fraction, comparisons=question.n
+            effect, sigma, fraction=subsets.fraction, comparisons=question.n
         )
     return facts
 

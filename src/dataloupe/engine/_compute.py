@@ -65,7 +65,7 @@ class Compute:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         there = ["cpu", *["cuda"] * bool(count), *(f"cuda:{i}" for i in range(count))]
         fits = words and self.precision in _TYPES and (kind == "cuda" or self.precision != "tf32")
-        if self.device not in there or not fits:
+        if not fits or self.device not in there:
             raise BadInput(
                 "dl-231",
                 asked=f"gradients on {self.device!r} in {self.precision!r}",
