@@ -33,10 +33,10 @@ def test_the_removals_are_top_rows_bottom_rows_and_rows_at_random_with_their_con
     scores, _ = world(0)
     subsets = calibration_removals(scores, seed=3)
     removed = ~subsets.masks()
-    assert subsets.count == 24 and not removed[:4].any()
+    assert subsets.count == 34 and not removed[:4].any()
     assert removed.sum(axis=1).max() == 30 and removed[4:].any(axis=1).all()
     share = np.array([standings(scores.scores, np.flatnonzero(row))[1] for row in removed[4:]])
-    assert (np.abs(share[:14]).max(axis=1) > 1 - 1e-6).all(), "each is what some target has most of"
+    assert (np.abs(share[:21]).max(axis=1) > 1 - 1e-6).all(), "each is what some target has most of"
     assert sorted(set(subsets.blocks.tolist())) == [0, 1, 2, 3], "controls share their training seeds"
     with pytest.raises(BadInput, match="dl-724"):
         calibration_removals(scores, count=9)

@@ -13,9 +13,6 @@ ORDINARY = 3.0
 NEARLY_TOP = 0.9
 """Rows are the selected ones if they have this share of what the largest scores of as many rows have."""
 
-GUARANTEED = 0.9
-"""From this level on an interval is at least as wide as the largest miss among the calibration's own removals."""
-
 
 class Standing(NamedTuple):
     """How a set of rows stands out by a target's scores.
@@ -78,9 +75,9 @@ class RemovalLaw(NamedTuple):
 
     Rows at random:   change = slope * effect                      +- sqrt(spread g + slope_variance effect^2)
 
-    g is the number of rows, ``inverse_*`` the covariance of the coefficients, ``widest`` the largest miss of the
-    ratio in its standard errors, ``freedom`` and ``removals`` the degrees of freedom (0: not known). ``smallest`` and
-    ``largest`` are the sizes that were removed. ``group`` is 1 for effects as a group, 0 for sums.
+    g is the number of rows, ``inverse_*`` the covariance of the coefficients, ``freedom`` and ``removals`` the degrees of
+    freedom (0: not known). ``smallest`` and ``largest`` are the sizes that were removed. ``group`` is 1 for effects as a
+    group, 0 for sums.
     """
 
     group: float
@@ -94,7 +91,6 @@ class RemovalLaw(NamedTuple):
     inverse_12: float
     inverse_22: float
     ratio_variance: float
-    widest: float
     freedom: float
     slope: float
     slope_variance: float
@@ -142,8 +138,6 @@ class RemovalLaw(NamedTuple):
         x = np.array([1.0, math.log(max(size, self.smallest)), float(effect > 0)])
         ratio = float(x @ [self.c_0, self.c_1, self.c_2])
         half = float(stats.t.ppf(0.5 + level / 2, self.freedom))
-        if level >= GUARANTEED:
-            half = max(half, self.widest)
         half *= math.sqrt(self.ratio_variance + float(x @ self._inverse() @ x))
         value, side = ratio * effect, half * abs(effect)
         return Prediction(value, value - side, value + side)

@@ -173,7 +173,7 @@ def _of_selected(
     of_removal, _ = np.nonzero(own)
     numbers, counts = np.unique(of_removal, return_counts=True)
     if len(numbers) < FEWEST_SELECTED:
-        return (np.nan,) * 11 + (0.0,)
+        return (np.nan,) * 10 + (0.0,)
     part = 1.0 / np.repeat(counts, counts)  # [own]
     effect, x = effects[own], np.log(sizes[of_removal])
     ratio, noise = removals.change[own] / effect, removals.noise.mean(axis=1)[of_removal] / effect**2
@@ -194,11 +194,10 @@ def _of_selected(
         low, high = (
             (middle, high) if float((part * fitted(middle)[2] ** 2).sum()) > freedom else (low, middle)
         )
-    coefficients, inverse, left = fitted(high)
+    coefficients, inverse, _ = fitted(high)
     every, covariance = np.zeros(3), np.zeros((3, 3))
     every[used], covariance[np.ix_(used, used)] = coefficients, inverse
-    widest = float(np.abs(left).max())
-    return *every.tolist(), *covariance[np.triu_indices(3)].tolist(), high, widest, float(freedom)
+    return *every.tolist(), *covariance[np.triu_indices(3)].tolist(), high, float(freedom)
 
 
 def _of_random(
