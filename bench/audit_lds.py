@@ -1,6 +1,6 @@
 """Do 95 % intervals of the LDS, of its ceiling and of their ratio hold what many subsets and targets give?
 
-    python bench/audit_lds.py [--quick] [--json FILE]
+    python bench/audit_lds.py [--quick]
 
 Two worlds: simulated outcomes, whose targets share noise and differ in how well they are predicted, and the small
 digits (2,000 half-size subsets x 2 seeds, 360 targets, calibrated TRAK), of which k subsets and m targets are
@@ -8,13 +8,10 @@ drawn. The truth is the LDS of all subsets and targets; with one target it is th
 every cell. About four minutes on one core.
 """
 
-import argparse
-import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
-from small_digits import small_digits, small_lab
+from small_digits import print_table, small_digits, small_lab
 
 import dataloupe as dl
 
@@ -156,19 +153,5 @@ def _digits(count: int) -> Callable[[int, int, int, int], Drawn]:
     return draw
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    arguments.add_argument("--quick", action="store_true")
-    arguments.add_argument("--json", type=Path)
-    given = arguments.parse_args()
-    rows = measure(quick=given.quick)
-    for row in rows:
-        print(" | ".join(row))
-    if given.json:
-        given.json.write_text(json.dumps(rows, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    print_table(__doc__, measure)

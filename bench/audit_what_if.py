@@ -1,6 +1,6 @@
 """Do predicted intervals of what-ifs hold, and can a verdict fail?
 
-    python bench/audit_what_if.py [--quick] [--json FILE]
+    python bench/audit_what_if.py [--quick]
 
 The small digits (500 rows, 100 targets, MLP 64-32-10). Two hundred questions a method: 100 about rows at random (1 to
 50 of them) and 100 about the rows of a target's largest scores (1, 4 and 10 %). Truth: the mean of 64 pairs of
@@ -10,21 +10,18 @@ shuffled over the rows, turned round or tripled, its law of removals as it was; 
 calibrated as the methods are. About ten minutes on one core; retrainings stay in runs/audit.
 """
 
-import argparse
 import dataclasses
-import json
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from small_digits import small_digits, small_lab
+from small_digits import print_table, small_digits, small_lab
 
 import dataloupe as dl
 from dataloupe.apps import WhatIf
 
 RANDOM_SIZES, TOP_SIZES = (1, 5, 20, 35, 50), (5, 20, 50)
-PAIRS, VERIFY, CALIBRATIONS = 64, 8, 5
+PAIRS, VERIFY, CALIBRATIONS, REMOVALS = 64, 8, 5, 30
 VERDICTS = ("agree", "disagree", "undecided", "uninformative")
 
 
@@ -132,7 +129,7 @@ def true_changes(question: dl.Question, lab: dl.Lab, removals: list[np.ndarray],
 
 def on_removals(question: dl.Question, lab: dl.Lab, found: dl.Attribution, seed: int) -> dl.DenseAttribution:
     """Calibrated as the README does."""
-    removals = dl.calibration_removals(found, seed=seed)
+    removals = dl.calibration_removals(found, count=REMOVALS, seed=seed)
     return dl.calibrate(found, lab.outcomes(question, removals, repeats=2))
 
 
@@ -220,19 +217,5 @@ def verdicts(name: str, told: list[Told], *, control: bool) -> list[tuple[str, s
     return rows
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    arguments.add_argument("--quick", action="store_true")
-    arguments.add_argument("--json", type=Path)
-    given = arguments.parse_args()
-    rows = measure(quick=given.quick)
-    for row in rows:
-        print(" | ".join(row))
-    if given.json:
-        given.json.write_text(json.dumps(rows, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    print_table(__doc__, measure)

@@ -16,6 +16,7 @@ from torch import nn
 import dataloupe as dl
 from dataloupe import unlearning
 from dataloupe.cli._main import BAD_USE, CLAIM_FAILED, DONE, main
+from dataloupe.core import torch_model
 
 Call = Callable[..., Any]
 
@@ -61,8 +62,7 @@ def world_in(folder: Path) -> World:
     fresh = lab.outcomes(question, dl.Subsets(n=40, count=12, seed=1), repeats=2)
     datamodel = dl.Datamodel(subsets).attribute(question, lab)
     trak = dl.TRAK(models=2, dim=64).attribute(question, lab)
-    model = lab.models(question, dl.Subsets.full(40, 1))[0]
-    assert isinstance(model, dl.TorchModel)
+    model = torch_model(lab.models(question, dl.Subsets.full(40, 1))[0])
     return World(folder, question, lab, subsets, outcomes, fresh, datamodel, trak, model)
 
 

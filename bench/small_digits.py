@@ -1,5 +1,7 @@
 """The setting of the statistical audit: 500 digits, an MLP 64-32-10, some hundred trainings a second on one core."""
 
+import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
@@ -26,3 +28,11 @@ def small_digits(first: int = 0, count: int = 100, *, epochs: int = 10, batch_si
 def small_lab(name: str) -> dl.Lab:
     """A lab that trains 100 networks in one program, in one process."""
     return dl.Lab(RUNS / name, workers=1, backend=Backend("stacked", group=100, unit=200), progress=False)
+
+
+def print_table(about: str | None, measure: Callable[..., list[tuple[str, str, str]]]) -> None:
+    """A part of the audit by itself: its rows, the quick tier with ``--quick``."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    for row in measure(quick=parser.parse_args().quick):
+        print(*row, sep=" | ")

@@ -245,12 +245,18 @@ class Reading:
         return MyLoop(lr=len(data.texts[0])).train(data, weights, seed=seed)
 
 
-def test_texts_count_for_a_learner_that_reads_them():
+class ReadingByName(Reading):
+    def train(self, data, weights, *, seed):
+        return MyLoop(lr=len(getattr(data, "texts")[0])).train(data, weights, seed=seed)  # noqa: B009
+
+
+@pytest.mark.parametrize("reading", [Reading, ReadingByName])
+def test_texts_count_for_a_learner_that_reads_them(reading):
     def asked(learner, text):
         return question(learner, Examples(numbers(12, 3), torch.arange(12) % 2, texts=[text] * 12)).identity
 
     assert asked(MyLoop(), "a") == asked(MyLoop(), "b")
-    assert asked(Reading(), "a") == asked(Reading(), "a") != asked(Reading(), "b")
+    assert asked(reading(), "a") == asked(reading(), "a") != asked(reading(), "b")
 
 
 # --- the probe ---

@@ -98,8 +98,10 @@ def reads(code: CodeType) -> Reads:
         imports: list[Import] = []
         for part in _inner(code):
             _read(part, names, imports)
-        steps = (step for part in _inner(code) for step in dis.get_instructions(part))
-        attributes = frozenset(str(step.argval) for step in steps if step.opname in _ATTRIBUTE)
+        steps = [step for part in _inner(code) for step in dis.get_instructions(part)]
+        read = {str(step.argval) for step in steps if step.opname in _ATTRIBUTE}
+        texts = {step.argval for step in steps if step.opname in _CONSTANT and isinstance(step.argval, str)}
+        attributes = frozenset(read | texts)  # getattr(data, "texts") names it in a text
         known = _READS[code] = Reads(dict(sorted(names.items())), imports, attributes)
     return known
 

@@ -33,7 +33,6 @@ _GIVE = {
 }
 """Where the nouns come from; of other classes the name has to do."""
 
-
 _TOLD_BETTER = ("Model",)
 """What functions refuse themselves, since they know what a user wanted to give."""
 
@@ -118,43 +117,45 @@ def _word(value: Any, *, words: tuple[Any, ...]) -> str | None:
 
 
 def whole(value: Any) -> str | None:
+    """A whole number that 64 bits hold."""
     wrong = whole_of_any_size(value)
     return "more than 64 bits hold; give a smaller number" if wrong is None and abs(value) >= 2**63 else wrong
 
 
 def whole_of_any_size(value: Any) -> str | None:
+    """A whole number."""
     if isinstance(value, numbers.Integral) and not isinstance(value, bool | np.bool_):
         return None
-    return f"{kind_of(value)}, no whole number; give a whole number"
+    return f"{_kind(value)}, no whole number; give a whole number"
 
 
 def _number(value: Any) -> str | None:
     real = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
     if not real or math.isnan(value):
-        return f"{kind_of(value)}, no number; give a number"
+        return f"{_kind(value)}, no number; give a number"
     return whole(value) if isinstance(value, numbers.Integral) else None
 
 
 def _switch(value: Any) -> str | None:
     if isinstance(value, bool | np.bool_):
         return None
-    return f"{kind_of(value)}, neither True nor False; give True or False"
+    return f"{_kind(value)}, neither True nor False; give True or False"
 
 
 def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) else f"{kind_of(value)}, no text; give a text"
+    return None if isinstance(value, str) else f"{_kind(value)}, no text; give a text"
 
 
 def _callable(value: Any) -> str | None:
-    return None if callable(value) else f"{kind_of(value)}, which cannot be called; give a function"
+    return None if callable(value) else f"{_kind(value)}, which cannot be called; give a function"
 
 
 def _slice(value: Any) -> str | None:
-    return None if isinstance(value, slice) else f"{kind_of(value)}, no slice; give slice(start, stop)"
+    return None if isinstance(value, slice) else f"{_kind(value)}, no slice; give slice(start, stop)"
 
 
 def _tensor(value: Any) -> str | None:
-    return None if isinstance(value, Tensor) else f"{kind_of(value)}, no tensor; give a torch.Tensor"
+    return None if isinstance(value, Tensor) else f"{_kind(value)}, no tensor; give a torch.Tensor"
 
 
 def _array(value: Any, *, axes: int | None) -> str | None:
@@ -163,9 +164,9 @@ def _array(value: Any, *, axes: int | None) -> str | None:
     try:
         array = as_array(value, "the values")
     except BadInput:
-        return f"{kind_of(value)}; give {wanted}"
+        return f"{_kind(value)}; give {wanted}"
     if array.ndim == 0 or (axes is not None and array.ndim != axes):
-        return f"{kind_of(value)} of shape {array.shape}; give {wanted}"
+        return f"{_kind(value)} of shape {array.shape}; give {wanted}"
     return None
 
 
@@ -175,7 +176,7 @@ def _list(value: Any, *, part: Rule | None) -> str | None:
         value = value.tolist() if value.ndim == 1 else None
     several = hasattr(value, "__len__") and hasattr(value, "__getitem__")
     if isinstance(value, str | bytes | Mapping) or not several:
-        return f"{kind_of(value)}, no list; give a list"
+        return f"{_kind(value)}, no list; give a list"
     if part is None or not isinstance(value, list | tuple) or len(value) > _LONGEST:
         return None
     return next((f"among its parts {wrong}" for wrong in map(part, value) if wrong), None)
@@ -194,13 +195,13 @@ def _places(value: Any, *, rules: Collection[Rule | None]) -> str | None:
 
 def _mapping(value: Any, *, part: Rule | None) -> str | None:
     if not isinstance(value, Mapping):
-        return f"{kind_of(value)}, no mapping; give a dict of names and values"
+        return f"{_kind(value)}, no mapping; give a dict of names and values"
     wrongs = (part(one) for one in value.values()) if part else ()
     return next((f"among its values {wrong}" for wrong in wrongs if wrong), None)
 
 
 def _path(value: Any) -> str | None:
-    return None if isinstance(value, os.PathLike | str) else f"{kind_of(value)}, no path; give a path"
+    return None if isinstance(value, os.PathLike | str) else f"{_kind(value)}, no path; give a path"
 
 
 def _noun(value: Any, *, kind: type) -> str | None:
@@ -209,7 +210,7 @@ def _noun(value: Any, *, kind: type) -> str | None:
         here = not isinstance(value, type) and all(_has(value, name) for name in _members(kind))
     else:
         here = isinstance(value, kind)
-    return None if here else f"{kind_of(value)}; give {_GIVE.get(kind.__name__, f'a {kind.__name__}')}"
+    return None if here else f"{_kind(value)}; give {_GIVE.get(kind.__name__, f'a {kind.__name__}')}"
 
 
 @functools.cache
@@ -226,7 +227,7 @@ def _has(value: Any, name: str) -> bool:
     return inspect.getattr_static(value, name, missing) is not missing or hasattr(value, name)
 
 
-def kind_of(value: Any) -> str:
+def _kind(value: Any) -> str:
     if isinstance(value, float) and math.isnan(value):
         return "NaN"
     name = type(value).__name__

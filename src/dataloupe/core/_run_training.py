@@ -72,7 +72,10 @@ def _errors_say(where: str) -> Iterator[None]:
         if not where:
             raise
         asked = f"{error.asked}{where}"
-        raise type(error)(error.code, asked=asked, found=error.found, do=error.do) from error
+        told = type(error)(error.code, asked=asked, found=error.found, do=error.do)
+        for note in getattr(error, "__notes__", ()):
+            told.add_note(note)
+        raise told from error
 
 
 @contextmanager

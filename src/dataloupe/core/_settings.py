@@ -84,18 +84,18 @@ def _check(owner: Any, given: Mapping[str, Any], code: str, arrays: str) -> None
 
 @functools.cache
 def _tuples(owner: Any) -> Collection[str]:
-    """The fields that are tuples, or nothing else than tuples and None."""
-    hints = {
-        field.name: get_type_hints(owner)[field.name] for field in dataclasses.fields(owner) if field.init
-    }
-    alone = {
-        name: [part for part in get_args(hint) if part is not type(None)] for name, hint in hints.items()
-    }
-    return [
-        name
-        for name, hint in hints.items()
-        if get_origin(hint) is tuple or any(get_origin(part) is tuple for part in alone[name])
-    ]
+    """The fields that may be tuples, and neither lists nor arrays."""
+    found, hints = [], get_type_hints(owner)
+    for field in dataclasses.fields(owner):
+        hint = hints[field.name]
+        kinds = [get_origin(part) or part for part in (hint, *get_args(hint))]
+        if (
+            field.init
+            and tuple in kinds
+            and not any(kind in kinds for kind in (list, np.ndarray, Tensor, Any))
+        ):
+            found.append(field.name)
+    return found
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from dataloupe._errors import BadInput
 from dataloupe.core import Runner
 
 _MOST_WORKERS = 4096
+"""More processes than any machine that runs a lab has cores: a slip of the pen."""
 
 
 def check_settings(workers: Any, runner: Any, switches: Mapping[str, Any]) -> None:

@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from dataloupe._errors import BadInput
-from dataloupe.core import IGNORED, Examples, PlainLoss, Rows, check_settings
-from dataloupe.losses._checks import as_floats, check_setting, joined_name
+from dataloupe.core import IGNORED, Examples, Rows, check_settings
+from dataloupe.losses._checks import NoPlainLoss, as_floats, check_setting, joined_name
 
 
 @dataclasses.dataclass(frozen=True)
-class BinaryCrossEntropy:
+class BinaryCrossEntropy(NoPlainLoss):
     """The binary cross-entropy of a row, over its labels c that are not ignored:
 
         loss_i = mean_c [-u_c y_ic log sigmoid(z_ic) - (1 - y_ic) log sigmoid(-z_ic)]
@@ -83,18 +83,6 @@ class BinaryCrossEntropy:
                 found=found,
                 do="give 0 where a label is not there and 1 where it is; class numbers need losses.CrossEntropy",
             )
-
-    def weighs(self, plain: PlainLoss) -> bool:  # noqa: ARG002
-        """It is no multiple of another."""
-        return False
-
-    def equals(self, plain: PlainLoss) -> bool:  # noqa: ARG002
-        """It is none of the plain losses."""
-        return False
-
-    def weighed(self, rows: Rows) -> tuple[Rows, Float[Tensor, " b"] | None]:
-        """As they are."""
-        return rows, None
 
     def curvature_root(self, predictions: Tensor, rows: Rows, signs: Tensor) -> Tensor:
         """The root of ``sigmoid' = sigmoid (1 - sigmoid)`` of every label, times its weights."""

@@ -4,8 +4,27 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from dataloupe._errors import BadInput
+from dataloupe.core import PlainLoss, Rows
+
+
+class NoPlainLoss:
+    """A loss that is no multiple of a plain one, so that it is the output of the training side itself."""
+
+    def weighs(self, plain: PlainLoss) -> bool:  # noqa: ARG002
+        """It is no multiple of any."""
+        return False
+
+    def equals(self, plain: PlainLoss) -> bool:  # noqa: ARG002
+        """It is none of the plain losses."""
+        return False
+
+    def weighed(self, rows: Rows) -> tuple[Rows, Float[Tensor, " b"] | None]:
+        """Rows as they are, without weights."""
+        return rows, None
 
 
 def as_floats(numbers: Any) -> tuple[float, ...] | None:

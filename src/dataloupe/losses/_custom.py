@@ -10,14 +10,15 @@ from torch import Tensor
 
 from dataloupe._errors import BadInput, CapabilityError
 from dataloupe._identity import canonical
-from dataloupe.core import Examples, PlainLoss, Rows, check_settings
+from dataloupe.core import Examples, Rows, check_settings
+from dataloupe.losses._checks import NoPlainLoss
 
 MAX_NUMBERS = 64
 """Rows with at most so many predicted numbers get their whole second derivative; larger ones a diagonal, or none."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Custom:
+class Custom(NoPlainLoss):
     """A loss of your own: ``function(predictions [b, ...], labels [b, ...]) -> [b]``, differentiable in the predictions.
 
     The loss of a row must depend on this row alone: take no mean over the batch. The curvature is found by autograd: the whole
@@ -78,18 +79,6 @@ class Custom:
                 f"{float(fewer[-1]):.4g} for it in a batch of {len(fewer)}",
                 do="take no statistics over the batch; weights of rows are Examples(..., row_weights=...)",
             )
-
-    def weighs(self, plain: PlainLoss) -> bool:  # noqa: ARG002
-        """Nothing is known of it."""
-        return False
-
-    def equals(self, plain: PlainLoss) -> bool:  # noqa: ARG002
-        """It is none of the plain losses."""
-        return False
-
-    def weighed(self, rows: Rows) -> tuple[Rows, Float[Tensor, " b"] | None]:
-        """As they are."""
-        return rows, None
 
     def curvature_root(self, predictions: Tensor, rows: Rows, signs: Tensor) -> Tensor:
         """The symmetric root of the convex part of the second derivative, by autograd (dl-836)."""

@@ -12,7 +12,6 @@ from dataloupe.methods._fits import Fitted
 FEWEST = 2
 """Subsets of the other size, below which their mean has no error."""
 
-
 NEAR_ALL, FAR_FROM_IT = 0.95, 0.75
 """The share of the second size, and up to which first share it is another by enough."""
 
@@ -35,7 +34,7 @@ def check_amount(amount: Subsets | None, subsets: Subsets, estimator: str) -> No
             "dl-725",
             asked=f"the effect of the amount of data, beside {subsets.count} subsets of {subsets.size} examples",
             found=found,
-            do="give subsets of kind 'fixed', as amount= some of another size: Subsets(n=n, count=40, fraction=0.75)",
+            do="give subsets of kind 'fixed', as amount= some of another size: Subsets(n=n, count=40, fraction=0.95)",
         )
 
 
